@@ -1,0 +1,188 @@
+"""How everything here is trained: transformers' Trainer on accelerate, over batches that are a function of their number.
+
+A recipe gives a model whose ``forward(**batch)`` returns ``{"loss": ...}`` and a ``BatchPlan``: which examples make up
+step 0, 1, 2... is decided before the first step, from the seed alone. So a run that was killed and resumed sees exactly
+the batches that it would have seen, and N processes share the plan's batches out among themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Run:
+    """The settings of one training run; the rest of TrainingArguments keeps its defaults."""
+
+    out: Path
+    steps: int
+    learning_rate: float = 3e-4
+    batch: int = 8
+    """Examples per step and process."""
+    warmup: float = 0.03
+    """Share of the steps in which the learning rate climbs; after it a cosine leads to zero."""
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 42
+    save_minutes: float = 3.0
+    """A checkpoint is written when this much time has passed since the last one."""
+    log_every: int = 50
+    report_to: str = "none"
+
+
+class BatchPlan(Dataset):
+    """Batch number ``i`` of a run, for every ``i``: a function of the seed, not of what was drawn before.
+
+    Every epoch is one permutation of the examples. Batches join examples of like ``lengths`` (padding costs
+    time): the permutation is cut into pools of ``pool`` batches, each sorted by length and cut into batches, and
+    the batches of the epoch are shuffled again.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence,
+        collate: Callable[[list], dict],
+        batch: int,
+        steps: int,
+        seed: int,
+        lengths: Sequence[int] | None = None,
+        pool: int = 20,
+    ):
+        if len(examples) < batch:
+            raise ValueError(f"{len(examples)} training examples do not fill one batch of {batch}: collect more data")
+        self.examples, self.collate, self.batch, self.steps, self.seed = examples, collate, batch, steps, seed
+        self.lengths = None if lengths is None else np.asarray(lengths)
+        self.pool = pool
+        self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict:
+        per_epoch = len(self.examples) // self.batch
+        epoch, index = divmod(step, per_epoch)
+        if epoch != self._epoch[0]:
+            self._epoch = (epoch, self._batches(epoch, per_epoch))
+        return self.collate([self.examples[int(i)] for i in self._epoch[1][index]])
+
+    def _batches(self, epoch: int, per_epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(len(self.examples))[: per_epoch * self.batch]
+        if self.lengths is not None:
+            pools = np.split(order, range(self.pool * self.batch, len(order), self.pool * self.batch))
+            order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
+        batches = order.reshape(per_epoch, self.batch)
+        return list(batches[rng.permutation(per_epoch)])
+
+
+class _Progress(TrainerCallback):
+    """One readable line every few steps, and a checkpoint every few minutes."""
+
+    def __init__(self, run: Run):
+        self.run, self.saved, self.started, self.first_step = run, time.monotonic(), time.monotonic(), 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.saved = self.started = time.monotonic()
+        self.first_step = state.global_step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if time.monotonic() - self.saved > 60 * self.run.save_minutes:
+            control.should_save = True
+        return control
+
+    def on_save(self, args, state, control, **kwargs):
+        self.saved = time.monotonic()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs is None or not state.is_world_process_zero or "loss" not in logs:
+            return
+        rate = (state.global_step - self.first_step) / max(1e-9, time.monotonic() - self.started)
+        left = (state.max_steps - state.global_step) / max(1e-9, rate)
+        terms = "  ".join(f"{k} {v:.4g}" for k, v in logs.items() if k not in ("epoch", "grad_norm", "learning_rate"))
+        console.print(f"step {state.global_step}/{state.max_steps}  {terms}  {rate:.2f} steps/s  {left / 60:.1f} min left")
+
+
+class _Trainer(Trainer):
+    """Adds the parts of the loss (whatever else ``forward`` returns as a scalar) to the log."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._parts: dict[str, list[float]] = {}
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        for name, value in outputs.items():
+            if name != "loss" and torch.is_tensor(value) and value.ndim == 0:
+                self._parts.setdefault(name, []).append(float(value.detach()))
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs, *args, **kwargs):
+        if "loss" in logs:
+            logs = logs | {name: sum(values) / len(values) for name, values in self._parts.items()}
+            self._parts.clear()
+        super().log(logs, *args, **kwargs)
+
+
+def fit(model: nn.Module, plan: BatchPlan, run: Run) -> None:
+    """Train ``model`` in place for ``run.steps`` steps, resuming the last checkpoint under ``run.out`` if there is one.
+
+    Ctrl-C and SIGTERM save a checkpoint first. Raises RuntimeError when the launcher's world size and accelerate's
+    disagree (each process would silently train a copy of its own).
+    """
+    arguments = TrainingArguments(
+        output_dir=str(run.out),
+        max_steps=run.steps,
+        per_device_train_batch_size=1,  # an item of the plan is a whole batch
+        learning_rate=run.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=int(run.warmup * run.steps),
+        weight_decay=run.weight_decay,
+        max_grad_norm=run.clip,
+        seed=run.seed,
+        train_sampling_strategy="sequential",
+        save_strategy="steps",
+        save_steps=10**9,  # by the clock, in _Progress
+        save_total_limit=1,
+        logging_steps=run.log_every,
+        disable_tqdm=True,
+        report_to=run.report_to,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+    )
+    progress = _Progress(run)
+    trainer = _Trainer(
+        model=model, args=arguments, train_dataset=plan, data_collator=lambda items: items[0], callbacks=[progress]
+    )
+    trainer.pop_callback("PrinterCallback")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if trainer.accelerator.num_processes != world:
+        raise RuntimeError(
+            f"accelerate sees {trainer.accelerator.num_processes} process(es), the launcher started {world}: "
+            "on CPU launch with ACCELERATE_USE_CPU=true torchrun --nproc_per_node N"
+        )
+    checkpoint = get_last_checkpoint(str(run.out)) if run.out.is_dir() else None
+    if checkpoint:
+        console.print(f"resuming {checkpoint}")
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except KeyboardInterrupt:
+        trainer._save_checkpoint(model, trial=None)
+        console.print(f"interrupted at step {trainer.state.global_step}; the same command resumes from {run.out}")
+        raise
+    trainer._save_checkpoint(model, trial=None)
