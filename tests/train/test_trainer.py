@@ -1,0 +1,135 @@
+"""A run is a function of its seed: resumed == uninterrupted, and two processes share the plan's batches."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dualsight.train.trainer import BatchPlan, Run, fit
+
+
+class Line(nn.Module):
+    """y = a x with dropout: a loss that depends on the batch and on the random state."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, x, y):
+        loss = (self.a(self.drop(x)) - y).square().mean()
+        return {"loss": loss, "error": loss.detach().sqrt()}
+
+
+def plan(steps: int, seed: int = 3) -> BatchPlan:
+    rng = np.random.default_rng(0)
+    examples = [(torch.tensor(x, dtype=torch.float32), float(x.sum())) for x in rng.normal(size=(40, 4))]
+
+    def collate(items):
+        return {"x": torch.stack([x for x, _ in items]), "y": torch.tensor([[y] for _, y in items])}
+
+    return BatchPlan(examples, collate, batch=4, steps=steps, seed=seed, lengths=[i % 7 for i in range(40)])
+
+
+def trained(out: Path, steps: int, stop_at: int | None = None) -> nn.Module:
+    torch.manual_seed(1)
+    model = Line()
+    run = Run(out, steps, learning_rate=0.05, batch=4, seed=1, log_every=2)
+    if stop_at is None:
+        fit(model, plan(steps), run)
+        return model
+
+    original = Line.forward
+
+    def interrupted(self, x, y):
+        interrupted.calls += 1
+        if interrupted.calls > stop_at:
+            raise KeyboardInterrupt
+        return original(self, x, y)
+
+    interrupted.calls = 0
+    Line.forward = interrupted
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, plan(steps), run)
+    finally:
+        Line.forward = original
+    return model
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
+    whole = trained(tmp_path / "whole", 16)
+    trained(tmp_path / "parts", 16, stop_at=7)
+    resumed = trained(tmp_path / "parts", 16)
+    assert torch.equal(whole.a.weight, resumed.a.weight)
+
+
+def test_a_batch_depends_on_its_number_only():
+    forward, fresh = plan(60), plan(60)
+    batches = [forward[i] for i in range(60)]
+    assert torch.equal(batches[37]["x"], fresh[37]["x"])
+    first_epoch = torch.cat([batch["x"] for batch in batches[:10]])
+    assert len({tuple(row.tolist()) for row in first_epoch}) == 40, "an epoch shows every example once"
+
+
+def test_too_few_examples_are_named():
+    with pytest.raises(ValueError, match="3 training examples do not fill one batch of 4"):
+        BatchPlan([1, 2, 3], collate=dict, batch=4, steps=1, seed=0)
+
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    from test_trainer import trained
+    model = trained(Path(sys.argv[1]), 8)
+    print("weight", model.a.weight.sum().item())
+"""
+
+
+def test_two_processes_train_one_model(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent))))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29631"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path / "run")], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights = [line.split()[-1] for line in done.stdout.splitlines() if "weight" in line]
+    assert len(weights) == 2 and weights[0] == weights[1], done.stdout
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
+    script = tmp_path / "one.py"
+    body = SCRIPT.format(tests=str(Path(__file__).parent))
+    script.write_text(textwrap.dedent(body))
+    whole = subprocess.run([sys.executable, script, tmp_path / "whole"], capture_output=True, text=True, timeout=120)
+    killer = textwrap.dedent(body).replace(
+        "model = trained",
+        "import os, signal, test_trainer\n"
+        "original = test_trainer.Line.forward\n"
+        "test_trainer.Run = lambda *a, **k: original_run(*a, **(k | {'save_minutes': 0}))\n"
+        "calls = []\n"
+        "def forward(self, x, y):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return original(self, x, y)\n"
+        "from dualsight.train.trainer import Run as original_run\n"
+        "test_trainer.Line.forward = forward\n"
+        "model = trained",
+    )
+    (tmp_path / "killed.py").write_text(killer)
+    killed = subprocess.run([sys.executable, tmp_path / "killed.py", tmp_path / "run"], capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert list((tmp_path / "run").glob("checkpoint-*")), "nothing was saved before the kill"
+    resumed = subprocess.run([sys.executable, script, tmp_path / "run"], capture_output=True, text=True, timeout=120)
+    assert "resuming" in resumed.stdout
+    assert whole.stdout.splitlines()[-1] == resumed.stdout.splitlines()[-1]
