@@ -122,7 +122,8 @@ def _check_reset(env: Environment, episode: Episode) -> None:
     first, second = env.reset(episode), env.reset(episode)
     check_observation(first, env.protocol)
     _promise(np.array_equal(first.rgb, second.rgb), "reset gives the same bytes for the same episode")
-    _promise(np.linalg.norm(_position(first) - episode.start.position) < 0.5, "the agent starts at the episode's start")
+    offset = float(np.linalg.norm(_position(first) - episode.start.position))
+    _promise(offset < 0.5, f"the agent starts at the episode's start, not {offset:.2f} m away")
     _promise(math.isfinite(env.distance_to_goal()), "the goal of a walkable episode is at a finite distance")
     reference = np.asarray(env.reference_path())
     _promise(reference.ndim == 2 and reference.shape[1] == 3, "reference_path() is (R, 3)")
@@ -139,19 +140,22 @@ def _check_turns(env: Environment, episode: Episode) -> None:
         "TURN_LEFT adds protocol.turn degrees to the heading",
     )
     _promise(np.allclose(_position(left), _position(before), atol=1e-6), "turning does not move the agent")
-    back, *_ = env.step(Action.TURN_RIGHT)
-    _promise(np.array_equal(back.rgb, kept), "a left turn and a right turn give the first frame back")
     _promise(np.array_equal(before.rgb, kept), "later steps do not write into an observation given out earlier")
+    back, *_ = env.step(Action.TURN_RIGHT)
+    change = np.abs(back.rgb.astype(int) - kept).mean()  # headings add up in floating point: a few pixels may differ
+    _promise(change < 1.0, f"a left turn and a right turn give the first frame back; it changed by {change:.2f}/255")
 
 
 def _check_forward(env: Environment, episode: Episode) -> None:
     before = env.reset(episode)
-    for _ in range(20):
+    for _ in range(min(20, env.protocol.max_steps - 1)):
         after, terminated, _, info = env.step(Action.MOVE_FORWARD)
         moved = float(np.linalg.norm(_position(after) - _position(before)))
         # a step over a stair tread is longer than its horizontal part
         _promise(moved < 1.5 * env.protocol.forward, f"MOVE_FORWARD covers at most protocol.forward, moved {moved:.3f}")
-        _promise(not terminated, "only STOP terminates an episode")
+        if terminated:
+            _promise(info["forced_stop"], "only STOP terminates an episode")
+            return
         free = float(np.linalg.norm((_position(after) - _position(before))[[0, 2]]))
         _promise(info["collided"] or free > 0.9 * env.protocol.forward, "a move that is cut short says collided")
         before = after

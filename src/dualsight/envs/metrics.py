@@ -22,6 +22,7 @@ the mean of NE, and `Summary.unreachable` says how many there were.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -140,7 +141,7 @@ def resample(path: Path, spacing: float) -> Path:
     if len(path) < 2:
         return path
     pieces = []
-    for a, b in zip(path[:-1], path[1:], strict=True):
+    for a, b in itertools.pairwise(path):
         n = max(1, round(float(np.linalg.norm(b - a)) / spacing))
         pieces.append(a + (b - a) * np.arange(n)[:, None] / n)
     return np.concatenate([*pieces, path[-1:]])
@@ -197,9 +198,7 @@ class Summary:
 
     def to_dict(self) -> dict:
         """As plain JSON types; an estimate over nothing is null, never NaN."""
-        return {
-            k: None if isinstance(v, dict) and math.isnan(v["mean"]) else v for k, v in asdict(self).items()
-        }
+        return {k: None if isinstance(v, dict) and math.isnan(v["mean"]) else v for k, v in asdict(self).items()}
 
 
 def aggregate(episodes: Sequence[EpisodeMetrics]) -> Summary:

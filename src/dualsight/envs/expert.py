@@ -1,0 +1,104 @@
+"""The shortest-path expert: what a walker who knows the map would do next.
+
+It walks the episode's **reference path**, waypoint by waypoint, and not simply the shortest way to the goal: that is
+the path the instruction speaks of. It answers for any pose, on the path or off it, so that it can label what a
+learner did (DAgger): off the path it leads back to the next waypoint that is still to be passed.
+
+At each place it tries one step in every heading that turning can reach, with the simulator's own `try_step`, and takes
+the heading whose step leaves the shortest way to the next waypoint. So it knows about walls, about sliding, and
+about the coarseness of its turns.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dualsight.envs.protocols import Protocol
+from dualsight.envs.world import DistanceField, Ground
+from dualsight.types import Action, Episode, Point, Pose
+
+WAYPOINT_RADIUS = 0.5
+"""A waypoint is passed within this distance, metres."""
+TURN_COST = 0.004
+"""Metres that one turn counts for when two headings are nearly as good: keeps it from dithering between them."""
+GOOD_STEP = 0.98
+"""A step that comes this near to the best conceivable one (a heading half a turn off) is taken without a search."""
+
+
+class Expert:
+    """Follows one episode's reference path; ``act`` wants the poses in the order in which they are visited.
+
+    Args:
+        ground: where one can stand and go.
+        episode: gives the waypoints (its reference path) and the goal.
+        protocol: step length, turn, sliding, and ``expert_radius`` within which it says STOP.
+    """
+
+    def __init__(self, ground: Ground, episode: Episode, protocol: Protocol):
+        self.ground = ground
+        self.protocol = protocol
+        self.waypoints: list[Point] = [np.asarray(p, float) for p in episode.reference_path[1:-1]]
+        self.waypoints.append(np.asarray(episode.goal, float))
+        self._fields: list[DistanceField | None] = [None] * len(self.waypoints)
+        self._next = 0
+
+    @property
+    def waypoint(self) -> Point:
+        """The waypoint it is heading for."""
+        return self.waypoints[self._next]
+
+    def act(self, pose: Pose) -> Action:
+        """What to do at ``pose``: a step, a turn of the shorter way round, or STOP at the goal."""
+        self._pass_waypoints(pose.position)
+        at_last = self._next == len(self.waypoints) - 1
+        if at_last and self._distance(pose.position) <= self.protocol.expert_radius:
+            return Action.STOP
+        if self._progress(pose) >= GOOD_STEP * self.protocol.forward * math.cos(self.protocol.turn_radians / 2):
+            return Action.MOVE_FORWARD
+        turns = self._best_turns(pose)
+        if turns is None:  # no step leads nearer
+            if at_last:
+                return Action.STOP
+            self._next += 1
+            return self.act(pose)
+        if turns == 0:
+            return Action.MOVE_FORWARD
+        return Action.TURN_LEFT if turns > 0 else Action.TURN_RIGHT
+
+    def _field(self, index: int) -> DistanceField:
+        field = self._fields[index]
+        if field is None:
+            field = self._fields[index] = self.ground.distance_field(self.waypoints[index])
+        return field
+
+    def _distance(self, place: Point) -> float:
+        return self._field(self._next).distance(place)
+
+    def _pass_waypoints(self, place: Point) -> None:
+        """Tick off the waypoints that are reached, and those it would be a detour to go back to: the one after is
+        nearer than they are, or no farther from here than from them."""
+        while self._next < len(self.waypoints) - 1:
+            left = self._distance(place)
+            after = self._field(self._next + 1)
+            detour = after.distance(place) <= max(left, after.distance(self.waypoint))
+            if left > WAYPOINT_RADIUS and not detour:
+                return
+            self._next += 1
+
+    def _progress(self, pose: Pose) -> float:
+        """By how many metres a step forward shortens the way to the next waypoint."""
+        target = pose.position + self.protocol.forward * pose.forward
+        there = self.ground.try_step(pose.position, target, self.protocol.slide)
+        return self._distance(pose.position) - self._distance(np.asarray(there, float))
+
+    def _best_turns(self, pose: Pose) -> int | None:
+        """How many turns to the left (negative: right) before the step that brings it nearest; None if none does."""
+        around = round(2 * math.pi / self.protocol.turn_radians)
+        best, turns = 1e-3, None
+        for n in sorted(range(-(around // 2) + 1, around // 2 + 1), key=abs):
+            gain = self._progress(pose.turned(n * self.protocol.turn_radians)) - TURN_COST * abs(n)
+            if gain > best:
+                best, turns = gain, n
+        return turns

@@ -1,0 +1,64 @@
+"""A world: what an environment needs to know of a building, pictures of it and the ground to walk on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from dualsight.envs.protocols import Protocol as Rules
+from dualsight.types import Camera, Point, Pose, View
+
+
+class Renderer(Protocol):
+    """Pictures from a pose: `envs.sim.raster.Rasteriser`, or anything else that can."""
+
+    def render(self, pose: Pose, camera: Camera) -> View: ...
+
+
+class DistanceField(Protocol):
+    """Geodesic distances and shortest paths to one goal."""
+
+    def distance(self, point: Point) -> float: ...
+
+    def path(self, point: Point) -> np.ndarray: ...
+
+
+class Ground(Protocol):
+    """Where an agent can stand and go: `envs.sim.navmesh.NavMesh`."""
+
+    def is_navigable(self, point: Point) -> bool: ...
+
+    def snap(self, point: Point) -> Point: ...
+
+    def try_step(self, start: Point, end: Point, slide: bool) -> Point: ...
+
+    def distance_field(self, goal: Point) -> DistanceField: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """One building, ready to be walked."""
+
+    renderer: Renderer
+    ground: Ground
+
+
+@lru_cache(maxsize=8)
+def open_house(scene_id: str, rules: Rules) -> World:
+    """The generated house ``house/000123`` with the ground for an agent of ``rules.radius`` and ``rules.height``.
+
+    The last eight are kept: environments that step side by side in one house share it.
+    """
+    from dualsight.envs.sim.house import load
+    from dualsight.envs.sim.navmesh import AgentShape, NavMesh
+    from dualsight.envs.sim.raster import Rasteriser
+
+    kind, _, seed = scene_id.partition("/")
+    if kind != "house" or not seed.isdigit():
+        raise ValueError(f"a generated house is called 'house/' and its seed, like house/000123; got {scene_id!r}")
+    scene = load(int(seed)).scene
+    shape = AgentShape(radius=rules.radius, height=rules.height)
+    return World(Rasteriser(scene), NavMesh.build(scene.vertices, scene.triangles, shape))

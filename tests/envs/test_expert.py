@@ -1,0 +1,95 @@
+"""The expert in a box room: what it does can be foreseen."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dualsight.envs.box_room import BoxGround, open_box
+from dualsight.envs.expert import Expert
+from dualsight.envs.house_env import HouseEnvironment
+from dualsight.envs.protocols import HOUSE, R2R_CE, RXR_CE
+from dualsight.types import Action, Episode, Pose
+
+
+def episode(goal, start=(0.0, 0.0, 0.0), heading=0.0, via=()):
+    path = [np.array(p, float) for p in (start, *via, goal)]
+    return Episode("1", "box", Pose(path[0], heading), path[-1], "go", reference_path=path)
+
+
+def walk(task, protocol=HOUSE):
+    env = HouseEnvironment(protocol, open_box)
+    pose, actions = env.reset(task).pose, []
+    poses = [pose]
+    expert = env.expert()
+    for _ in range(protocol.max_steps):
+        actions.append(expert.act(pose))
+        observation, terminated, *_ = env.step(actions[-1])
+        pose = observation.pose
+        poses.append(pose)
+        if terminated:
+            break
+    return actions, poses, env.distance_to_goal()
+
+
+def test_straight_ahead_is_forward_only():
+    actions, *_, left = walk(episode((0, 0, -3)))
+    assert actions == [Action.MOVE_FORWARD] * 11 + [Action.STOP]  # 2.75 m: within 0.3 m of the goal
+    assert left == pytest.approx(0.25)
+
+
+def test_it_turns_the_shorter_way_round():
+    assert walk(episode((-3, 0, 0)))[0][:7] == [Action.TURN_LEFT] * 6 + [Action.MOVE_FORWARD]
+    assert walk(episode((3, 0, 0)))[0][:7] == [Action.TURN_RIGHT] * 6 + [Action.MOVE_FORWARD]
+
+
+def test_it_walks_the_reference_path_and_not_the_short_cut():
+    corner = (4.0, 0.0, 0.0)
+    _, poses, left = walk(episode((4, 0, -4), via=[(2, 0, 0), corner]))
+    assert min(np.linalg.norm(p.position - corner) for p in poses) < 0.6
+    assert left <= HOUSE.expert_radius
+
+
+@pytest.mark.parametrize(
+    "protocol", [HOUSE, replace(R2R_CE, camera=HOUSE.camera), replace(RXR_CE, camera=HOUSE.camera)]
+)
+@pytest.mark.parametrize("seed", range(10))
+def test_it_arrives_from_anywhere(protocol, seed):
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(-5, 5, (4, 3)) * [1, 0, 1]
+    task = episode(places[-1], places[0], rng.uniform(-math.pi, math.pi), via=places[1:-1])
+    actions, poses, left = walk(task, protocol)
+    length = sum(np.linalg.norm(b - a) for a, b in itertools.pairwise(places))
+    walked = sum(np.linalg.norm(b.position - a.position) for a, b in itertools.pairwise(poses))
+    assert actions[-1] is Action.STOP and left <= protocol.expert_radius
+    assert walked < 1.1 * length + 0.25
+    assert not any({a, b} == {Action.TURN_LEFT, Action.TURN_RIGHT} for a, b in itertools.pairwise(actions))
+
+
+def test_off_the_path_it_leads_back_to_the_next_waypoint():
+    expert = Expert(BoxGround(), episode((0, 0, -4), via=[(0, 0, -1), (0, 0, -2.5)]), HOUSE)
+    assert expert.act(Pose(np.zeros(3), 0.0)) is Action.MOVE_FORWARD
+    astray = Pose(np.array([3.0, 0.0, -1.0]), 0.0)  # 3 m to the right: the waypoints are to the left
+    assert expert.act(astray) is Action.TURN_LEFT
+
+
+def test_it_does_not_go_back_for_a_waypoint_that_was_passed_at_a_distance():
+    expert = Expert(BoxGround(), episode((0, 0, -4), via=[(0, 0, -1), (0, 0, -2)]), HOUSE)
+    expert.act(Pose(np.zeros(3), 0.0))
+    expert.act(Pose(np.array([1.5, 0.0, -1.6]), 0.0))
+    assert np.allclose(expert.waypoint, [0, 0, -2])
+
+
+def test_a_loop_is_not_cut_short():
+    """The path ends where it begins: standing on the goal is not having walked it."""
+    loop = episode((0, 0, 0), via=[(0, 0, -3), (-3, 0, -3), (-3, 0, 0)])
+    actions, poses, left = walk(loop)
+    assert min(np.linalg.norm(p.position - [-3, 0, -3]) for p in poses) < 0.6
+    assert actions[0] is Action.MOVE_FORWARD and left <= HOUSE.expert_radius
+
+
+def test_same_pose_same_answer():
+    task = episode((3, 0, -3), via=[(0, 0, -2)])
+    assert walk(task)[0] == walk(task)[0]
