@@ -1,0 +1,63 @@
+"""What the frozen encoders see, computed once per trajectory.
+
+Behaviour cloning trains the projectors and the language model; the ViT's blocks and VGGT stay as they are (as in the
+paper), so each frame of a data set passes through them once. Features are stored in fp16, one safetensors file per
+trajectory, under a folder named after the encoders' weights: other weights never meet stale features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dualsight.data.trajectories import Trajectory
+from dualsight.models.janus_vln import JanusVLN
+from dualsight.models.vln_processor import VLNProcessor
+
+
+def fingerprint(model: JanusVLN) -> str:
+    """Sixteen hex digits that change with any weight of the frozen encoders."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.encoder_state().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@torch.no_grad()
+def encode(model: JanusVLN, processor: VLNProcessor, trajectory: Trajectory) -> dict[str, Tensor]:
+    """``semantic`` (T, P, Dv) and ``spatial`` (T, Q, 2D) of every frame of a walk, in fp16."""
+    frames = processor.frames(trajectory.frames())
+    return {
+        "semantic": model.encode_semantic(frames).half(),
+        "spatial": model.encode_spatial(frames[None])[0].half(),
+    }
+
+
+class FeatureStore:
+    """Reads features of trajectories, and writes those that are missing."""
+
+    def __init__(self, root: Path, model: JanusVLN, processor: VLNProcessor):
+        self.model, self.processor = model.eval(), processor
+        self.folder = root / fingerprint(model)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, trajectory: Trajectory) -> Path:
+        return self.folder / f"{trajectory.id}.safetensors"
+
+    def fill(self, trajectories: Sequence[Trajectory]) -> None:
+        """Encode the trajectories that have no features yet. Can be interrupted: each file is complete or absent."""
+        missing = [trajectory for trajectory in trajectories if not self.path(trajectory).exists()]
+        for trajectory in track(missing, description="encoding", disable=not missing):
+            temporary = self.path(trajectory).with_suffix(".tmp")
+            save_file(encode(self.model, self.processor, trajectory), temporary)
+            temporary.replace(self.path(trajectory))
+
+    def __call__(self, trajectory: Trajectory) -> dict[str, Tensor]:
+        return load_file(self.path(trajectory))

@@ -1,0 +1,105 @@
+"""Behaviour cloning in the ``paper`` behaviour: whole episodes as sequences, every step supervised in one pass.
+
+The label of a step is what the expert would do there; what was executed (which may differ, under noise or a learner)
+is only what the next unit remembers. Two weights make rare steps count:
+
+    w_t = inflection, where the expert's answer differs from the one before   (Wijmans et al., arXiv:1904.03461)
+        * stop,       where the answer is STOP: one step of an episode
+    loss = sum_t w_t * CE(logits_t, a_t) / sum_t w_t
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dualsight.data.trajectories import Trajectory
+from dualsight.models.janus_vln import EpisodeBatch, JanusVLN
+from dualsight.models.vln_processor import VLNProcessor
+from dualsight.types import Action
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much more than 1 the steps count at which the expert changes its mind, and those at which it stops."""
+
+    inflection: float = 2.0
+    stop: float = 2.0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One trajectory under one of its instructions."""
+
+    trajectory: Trajectory
+    instruction: str
+
+
+def lessons(trajectories: Sequence[Trajectory]) -> list[Lesson]:
+    """Every instruction of every trajectory."""
+    return [Lesson(trajectory, text) for trajectory in trajectories for text in trajectory.instructions]
+
+
+class Collate:
+    """Makes a batch of lessons: features, prompts, executed actions and the expert's answers, padded at the end."""
+
+    def __init__(self, processor: VLNProcessor, features: Callable[[Trajectory], dict[str, Tensor]]):
+        self.processor, self.features = processor, features
+        self.tokens = torch.tensor([ids[0] for ids in processor.action_ids])
+
+    def __call__(self, items: list[Lesson]) -> dict[str, Tensor]:
+        prompts, prompt_lengths = self.processor.prompts([item.instruction for item in items])
+        walks = [self.features(item.trajectory) for item in items]
+        expert = [torch.tensor(item.trajectory.expert) for item in items]
+        # What was executed before step t; nothing before the first.
+        before = [torch.tensor([-1, *item.trajectory.executed[:-1]]) for item in items]
+        return {
+            "prompts": prompts,
+            "prompt_lengths": prompt_lengths,
+            "semantic": _pad([walk["semantic"] for walk in walks]).float(),
+            "spatial": _pad([walk["spatial"] for walk in walks]).float(),
+            "previous": _pad(before, -1),
+            "lengths": torch.tensor([len(answers) for answers in expert]),
+            "expert": _pad(expert, -1),
+        }
+
+
+def _pad(rows: list[Tensor], value: float = 0.0) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+class Imitation(nn.Module):
+    """A JanusVLN under the weighted cross-entropy above; ``forward`` takes what :class:`Collate` makes."""
+
+    def __init__(self, model: JanusVLN, processor: VLNProcessor, weights: LossWeights = LossWeights()):
+        super().__init__()
+        self.model, self.weights = model, weights
+        self.processor = processor
+        self.register_buffer("tokens", torch.tensor([ids[0] for ids in processor.action_ids]), persistent=False)
+
+    def forward(self, expert: Tensor, previous: Tensor, **batch: Tensor) -> dict[str, Tensor]:
+        logits = self.model.forward_episodes(EpisodeBatch(previous=self.processor.previous(previous), **batch))
+        known = expert >= 0
+        weight = self.step_weights(expert)
+        loss = F.cross_entropy(
+            logits.flatten(0, 1), self.tokens[expert.clamp(min=0)].flatten(), reduction="none"
+        ).view_as(weight)
+        right = logits[..., self.tokens].argmax(-1) == expert
+        stop = known & (expert == Action.STOP)
+        return {
+            "loss": (loss * weight).sum() / weight.sum(),
+            "accuracy": right[known].float().mean(),
+            "stop_recall": right[stop].float().mean(),
+        }
+
+    def step_weights(self, expert: Tensor) -> Tensor:
+        """``w`` above, 0 where there is no step. The first step of an episode counts as a change of mind."""
+        changed = torch.ones_like(expert, dtype=torch.bool)
+        changed[:, 1:] = expert[:, 1:] != expert[:, :-1]
+        weight = torch.where(changed, self.weights.inflection, 1.0)
+        weight = torch.where(expert == Action.STOP, weight * self.weights.stop, weight)
+        return torch.where(expert >= 0, weight, 0.0)
