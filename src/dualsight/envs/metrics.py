@@ -57,6 +57,10 @@ class EpisodeMetrics:
         return self.geodesic is None
 
 
+NOT_WALKED = EpisodeMetrics(0.0, 0.0, 0.0, None, 0.0, 0.0, 0.0, 0, 0, None)
+"""Of an episode that was not begun because its goal cannot be reached."""
+
+
 def measure(
     positions: Path,
     distances: Sequence[float],
