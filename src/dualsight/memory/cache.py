@@ -17,7 +17,7 @@ different steps, which the 2-D masks of ``transformers`` cannot express.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,7 +25,6 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from dualsight.memory.window import WindowMemory
-
 
 Write = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes a layer's index and its new keys and values; returns what the new tokens may attend to."""
@@ -41,9 +40,7 @@ class WindowCache(Cache):
         super().__init__(layers=[WindowLayer(self, index) for index in range(memory.layers)])
 
     @contextmanager
-    def prompt(
-        self, length: int, valid: Tensor | None = None, rows: Sequence[int] | None = None
-    ) -> Iterator[Tensor]:
+    def prompt(self, length: int, valid: Tensor | None = None, rows: Sequence[int] | None = None) -> Generator[Tensor]:
         """Inside, a forward pass fills the permanent part of ``rows`` (default: all) with ``length`` tokens.
 
         ``valid`` (R, length) is true where there is a token. Yields the additive attention mask (R, 1, length, length).
@@ -61,7 +58,7 @@ class WindowCache(Cache):
             yield self._additive(seen)
 
     @contextmanager
-    def unit(self, valid: Tensor | None = None) -> Iterator[Tensor]:
+    def unit(self, valid: Tensor | None = None) -> Generator[Tensor]:
         """Inside, a forward pass adds one unit to every session; leaving commits it, an exception does not.
 
         ``valid`` (B, unit) is true where there is a token. Yields the additive attention mask (B, 1, unit, K). Any
@@ -142,7 +139,7 @@ class WindowCache(Cache):
         return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
 
     @contextmanager
-    def _writing(self, write: Write) -> Iterator[None]:
+    def _writing(self, write: Write) -> Generator[None]:
         """Layers hand their new keys and values to ``write(layer, keys, values)`` for as long as this is open."""
         self.write = write
         try:

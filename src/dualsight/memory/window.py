@@ -1,9 +1,9 @@
 """A memory of fixed size: the keys and values of the first units and of a sliding window of recent ones.
 
 A *unit* is what a step adds: a frame's tokens in VGGT, an action and a frame in a language model. Everything lives in
-one buffer, laid out per layer, session and head as::
+one buffer, laid out per layer, session and head in tokens, ``unit`` of them to a slot::
 
-    [ permanent | initial 0 .. initial-1 | ring of recent + 1 slots ]      (permanent tokens, then units of `unit` tokens)
+    [ permanent | initial 0 .. initial-1 | ring of recent + 1 slots ]
 
 Unit ``t`` goes to slot ``t`` while there is room, then round the ring. With ``recent + 1`` slots the current unit
 lands exactly on the one that has just left the window, so neither appending nor evicting copies anything: a step
@@ -59,8 +59,10 @@ class WindowMemory:
     ) -> None:
         sizes = {"layers": layers, "heads": heads, "head_dim": head_dim, "unit": unit, "batch": batch}
         if min(sizes.values()) < 1 or min(initial, recent, permanent) < 0:
-            raise ValueError(f"a window memory needs sizes of at least one and windows of at least zero: {sizes}, "
-                             f"initial={initial}, recent={recent}, permanent={permanent}")
+            raise ValueError(
+                f"a window memory needs sizes of at least one and windows of at least zero: {sizes}, "
+                f"initial={initial}, recent={recent}, permanent={permanent}"
+            )
         self.layers, self.heads, self.head_dim, self.unit = layers, heads, head_dim, unit
         self.initial, self.recent, self.permanent, self.batch = initial, recent, permanent, batch
         tokens = permanent + self.slots * unit
@@ -112,7 +114,9 @@ class WindowMemory:
         step = self._step or self.begin()
         expected = (self.batch, self.heads, self.unit, self.head_dim)
         if tuple(keys.shape) != expected:
-            raise ValueError(f"keys of shape {tuple(keys.shape)} for a memory of units (B, heads, unit, head_dim) = {expected}")
+            raise ValueError(
+                f"keys of shape {tuple(keys.shape)} for a memory of units (B, heads, unit, head_dim) = {expected}"
+            )
         held = self.store[layer]
         start = step.starts[0]
         if len(set(step.starts)) == 1:
@@ -130,7 +134,7 @@ class WindowMemory:
         self._step = None
 
     def view(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """What the last committed unit attended to: keys, values ``(B, heads, K, head_dim)``, and which exist (B, K)."""
+        """What the last unit attended to: keys, values ``(B, heads, K, head_dim)``, and which of them exist (B, K)."""
         extent = self.extent
         return self.store[layer, 0, :, :, :extent], self.store[layer, 1, :, :, :extent], self.valid[:, :extent]
 
@@ -202,8 +206,10 @@ class WindowMemory:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over the contents of a memory made with the same sizes."""
         if state["store"].shape != self.store.shape:
-            raise ValueError(f"a memory of {tuple(state['store'].shape)} does not fit one of {tuple(self.store.shape)} "
-                             "(layers, 2, batch, heads, tokens, head_dim)")
+            raise ValueError(
+                f"a memory of {tuple(state['store'].shape)} does not fit one of {tuple(self.store.shape)} "
+                "(layers, 2, batch, heads, tokens, head_dim)"
+            )
         self.store.copy_(state["store"])
         self.valid.copy_(state["valid"])
         self.counts, self.padded = state["counts"].tolist(), state["padded"].tolist()

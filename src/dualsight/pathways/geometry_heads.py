@@ -88,17 +88,25 @@ class Fusion(nn.Module):
 
 
 class Scratch(nn.Module):
-    """The convolutions of a DPT behind its pyramid, under their released names."""
+    """The part of a DPT behind its pyramid (named as in the released weights): fuses it from coarse to fine."""
 
     def __init__(self, features: int, channels: Sequence[int], out: int) -> None:
         super().__init__()
+        self.levels = len(channels)
         for level, width in enumerate(channels, start=1):
             self.add_module(f"layer{level}_rn", nn.Conv2d(width, features, 3, padding=1, bias=False))
-            self.add_module(f"refinenet{level}", Fusion(features, joins=level < len(channels)))
+            self.add_module(f"refinenet{level}", Fusion(features, joins=level < self.levels))
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
-        self.output_conv2 = nn.Sequential(
-            nn.Conv2d(features // 2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, out, 1)
-        )
+        self.output_conv2 = nn.Sequential(nn.Conv2d(features // 2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, out, 1))
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Maps from fine to coarse, (B, channels, h, w), to one with twice the finest sides, (B, features / 2, ...)."""
+        maps = [self.get_submodule(f"layer{level}_rn")(x) for level, x in enumerate(pyramid, start=1)]
+        sizes = [[2 * side for side in maps[0].shape[-2:]], *(x.shape[-2:] for x in maps)]
+        x = self.get_submodule(f"refinenet{self.levels}")(maps[-1], None, sizes[self.levels - 1])
+        for level in range(self.levels - 1, 0, -1):
+            x = self.get_submodule(f"refinenet{level}")(x, maps[level - 1], sizes[level - 1])
+        return self.output_conv1(x)
 
 
 class DPTHead(nn.Module):
@@ -124,28 +132,18 @@ class DPTHead(nn.Module):
         self.scratch = Scratch(features, channels, channels_out + 1)
 
     def forward(self, features: Sequence[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Four features (B, S, N, dim) of frames of that size to values (B, S, H, W, C), confidence (B, S, H, W) > 1."""
+        """Four features (B, S, N, dim) to values (B, S, H, W, C) and their confidence (B, S, H, W), above one."""
         rows, columns = height // self.patch, width // self.patch
         pyramid = []
         for feature, project, resize in zip(features, self.projects, self.resize_layers, strict=True):
             patches = self.norm(feature[:, :, -rows * columns :]).flatten(0, 1)  # (B S, rows * columns, dim)
             x = project(patches.transpose(1, 2).unflatten(2, (rows, columns)))
             pyramid.append(resize(with_place(x, width / height)))
-        x = with_place(resized(self._fuse(pyramid), (height, width)), width / height)
+        x = with_place(resized(self.scratch(pyramid), (height, width)), width / height)
         x = self.scratch.output_conv2(x).permute(0, 2, 3, 1).unflatten(0, features[0].shape[:2])
         raw, confidence = x[..., :-1], 1 + x[..., -1].exp()
         values = raw.exp() if self.activation == "exp" else raw.sign() * torch.expm1(raw.abs())
         return values, confidence
-
-    def _fuse(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """From the coarsest map to the finest; the result has twice the finest map's sides."""
-        s = self.scratch
-        one, two, three, four = (s.get_submodule(f"layer{i}_rn")(x) for i, x in enumerate(pyramid, start=1))
-        x = s.refinenet4(four, None, three.shape[-2:])
-        x = s.refinenet3(x, three, two.shape[-2:])
-        x = s.refinenet2(x, two, one.shape[-2:])
-        x = s.refinenet1(x, one, [2 * side for side in one.shape[-2:]])
-        return s.output_conv1(x)
 
 
 def resized(x: Tensor, size: Sequence[int]) -> Tensor:

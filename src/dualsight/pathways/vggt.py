@@ -26,6 +26,7 @@ from dualsight.nn.attention import Attend, Block, attend_all
 from dualsight.nn.memory import UnitMemory
 from dualsight.nn.rope import Rope, grid_rope
 from dualsight.pathways.dino import DinoPatchEmbed
+from dualsight.pathways.geometry import Geometry
 from dualsight.pathways.geometry_heads import CameraHead, DPTHead
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -125,12 +126,16 @@ class Aggregator(nn.Module):
         super().__init__()
         self.config = config
         dim, registers = config.embed_dim, config.num_register_tokens
-        self.patch_embed = DinoPatchEmbed(config.image_size, config.patch_size, dim, config.dino_depth, config.dino_heads)
+        self.patch_embed = DinoPatchEmbed(
+            config.image_size, config.patch_size, dim, config.dino_depth, config.dino_heads
+        )
         # Index 0 marks the first frame of a session, the reference of all geometry; index 1 every later one.
         self.camera_token = nn.Parameter(torch.randn(1, 2, 1, dim) * 1e-6)
         self.register_token = nn.Parameter(torch.randn(1, 2, registers, dim) * 1e-6)
         self.frame_blocks = nn.ModuleList(self._block() for _ in range(config.depth))
         self.global_blocks = nn.ModuleList(self._block() for _ in range(config.depth))
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGE_STD).view(3, 1, 1), persistent=False)
 
@@ -163,8 +168,10 @@ class Aggregator(nn.Module):
             raise ValueError(f"{len(frame)} frames for a memory of {len(order)} sessions")
         tokens, rope = self.tokenize(frame[:, None], order)
         if tokens.shape[2] != memory.unit:
-            raise ValueError(f"a frame of {tuple(frame.shape[2:])} has {tokens.shape[2]} tokens; "
-                             f"the memory was made for {memory.unit}")
+            raise ValueError(
+                f"a frame of {tuple(frame.shape[2:])} has {tokens.shape[2]} tokens; "
+                f"the memory was made for {memory.unit}"
+            )
 
         def remember(layer: int) -> Attend:
             def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -195,18 +202,17 @@ class Aggregator(nn.Module):
         height, width = frames.shape[-2:]
         patch = self.config.patch_size
         if frames.ndim != 5 or frames.shape[2] != 3 or height % patch or width % patch:
-            raise ValueError(f"expected RGB frames (B, S, 3, H, W) with sides in multiples of {patch}, "
-                             f"got {tuple(frames.shape)}")
+            raise ValueError(
+                f"expected RGB frames (B, S, 3, H, W) with sides in multiples of {patch}, got {tuple(frames.shape)}"
+            )
         images = (frames.flatten(0, 1) - self.mean) / self.std
         patches = self.patch_embed(images.to(self.camera_token.dtype)).unflatten(0, frames.shape[:2])
         special = torch.cat([self.camera_token[0], self.register_token[0]], 1)[order]  # (B, S, 1 + registers, D)
-        rope = grid_rope(height // patch, width // patch, self.config.special, self.config.head_dim,
-                         self.config.rope_base, frames.device)
+        c = self.config
+        rope = grid_rope(height // patch, width // patch, c.special, c.head_dim, c.rope_base, frames.device)
         return torch.cat([special, patches], 2), rope
 
-    def _alternate(
-        self, x: Tensor, rope: Rope, layers: Sequence[int], attend: Callable[[int], Attend]
-    ) -> list[Tensor]:
+    def _alternate(self, x: Tensor, rope: Rope, layers: Sequence[int], attend: Callable[[int], Attend]) -> list[Tensor]:
         """Run the pairs of blocks up to the last layer wanted; ``attend(layer)`` says what its global block sees."""
         batch, frames, tokens, _ = x.shape
         wanted = [self.config.layer(index) for index in layers]
@@ -215,8 +221,9 @@ class Aggregator(nn.Module):
         for layer in range(max(wanted) + 1):
             local = self.frame_blocks[layer](x.reshape(batch * frames, tokens, -1), rope)
             x = self.global_blocks[layer](local.reshape(batch, frames * tokens, -1), walk_rope, attend(layer))
+            x, local = (y.view(batch, frames, tokens, -1) for y in (x, local))
             if layer in wanted:
-                features[layer] = torch.cat([local.view(batch, frames, tokens, -1), x.view(batch, frames, tokens, -1)], -1)
+                features[layer] = torch.cat([local, x], -1)
         return [features[layer] for layer in wanted]
 
 
@@ -246,14 +253,31 @@ class VGGT(nn.Module):
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
-        self.config = config
-        self.aggregator = Aggregator(config)
-        width = 2 * config.embed_dim
-        if "camera" in config.heads:
-            self.camera_head = CameraHead(width, config.camera_depth, config.camera_heads)
-        for head, channels in (("point", 3), ("depth", 1)):
-            if head in config.heads:
-                self.add_module(f"{head}_head", DPTHead(
-                    width, channels, config.patch_size, config.dpt_features, config.dpt_channels,
-                    activation="inv_log" if head == "point" else "exp",
-                ))
+        c = self.config = config
+        self.aggregator = Aggregator(c)
+        width = 2 * c.embed_dim
+
+        def dense(channels: int, activation: str) -> DPTHead:
+            return DPTHead(width, channels, c.patch_size, c.dpt_features, c.dpt_channels, activation)
+
+        self.camera_head = CameraHead(width, c.camera_depth, c.camera_heads) if "camera" in c.heads else None
+        self.point_head = dense(3, "inv_log") if "point" in c.heads else None
+        self.depth_head = dense(1, "exp") if "depth" in c.heads else None
+
+    def forward(self, frames: Tensor, visibility: Visibility = "causal") -> Geometry:
+        """The geometry of walks, ``frames`` (B, S, 3, H, W) in [0, 1], as far as there are heads for it.
+
+        No frame's estimate uses a frame that ``visibility`` hides from it.
+        """
+        height, width = frames.shape[-2:]
+        *dense, last = self.aggregator(frames, visibility, (*self.config.dpt_layers, -1))
+        geometry = Geometry()
+        if self.camera_head:
+            attend = attend_all if visibility == "bidirectional" else windowed(visibility, 1)
+            geometry.poses = self.camera_head(last[:, :, 0], attend)
+        if self.depth_head:
+            depth, geometry.depth_confidence = self.depth_head(dense, height, width)
+            geometry.depth = depth[..., 0]
+        if self.point_head:
+            geometry.points, geometry.points_confidence = self.point_head(dense, height, width)
+        return geometry
