@@ -22,9 +22,7 @@ FLIP = 0.2
 """Least cosine between the normals of a triangle before and after a collapse."""
 
 
-def simplify(
-    vertices: NDArray, triangles: NDArray, material: NDArray, target: int
-) -> tuple[NDArray, NDArray, NDArray]:
+def simplify(vertices: NDArray, triangles: NDArray, material: NDArray, target: int) -> tuple[NDArray, NDArray, NDArray]:
     """Collapse edges, cheapest first, until ``target`` triangles are left.
 
     Args:
@@ -182,7 +180,7 @@ def _collapse(vertices, triangles, quadrics, edges, target):
                     if triangles[t, k] == v:
                         triangles[t, k] = u
                 a, b, c = triangles[t]
-                if a == b or b == c or a == c:
+                if a in (b, c) or b == c:
                     alive[t] = False
                     left -= 1
                 else:

@@ -1,0 +1,112 @@
+"""A piece of furniture: its triangles, its size, where it belongs, and the colours in which it comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualsight.envs.sim.colors import rgb
+from dualsight.envs.sim.scene import Material
+
+Placement = Literal["floor_wall", "floor_free", "table", "wall", "ceiling"]
+"""Where a piece goes: on the floor with its back to a wall, free on the floor, on top of something, hung on a wall at
+``Model.elevation``, or hung from the ceiling."""
+
+PALETTES: dict[str, tuple[str, ...]] = {
+    "": (),
+    "appliance": ("grey", "white", "black", "red"),
+    "ceramic": ("white", "pink", "green", "black"),
+    "fabric": (
+        "red",
+        "orange",
+        "yellow",
+        "green",
+        "blue",
+        "purple",
+        "pink",
+        "brown",
+        "beige",
+        "white",
+        "grey",
+        "black",
+    ),
+    "felt": ("green", "blue", "red"),
+    "paint": ("white", "grey", "black", "blue", "green", "red", "yellow"),
+    "piano": ("black", "white", "brown"),
+    "pot": ("brown", "white", "black", "blue", "red"),
+    "wood": ("brown", "white", "black"),
+}
+"""Colours in which kinds of things come."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A piece of furniture, ready to be placed: V vertices, T triangles, its materials, and what it is."""
+
+    name: str
+    category: str
+    """The word that an instruction uses: "sofa", "fridge"."""
+    rooms: tuple[str, ...]
+    """Types of rooms where it belongs."""
+    placement: Placement
+    width: float
+    """Metres along X."""
+    height: float
+    depth: float
+    """Metres along Z."""
+    elevation: float
+    """Height of its lowest point above the floor, metres; for "ceiling", its top touches the ceiling instead."""
+    vertices: NDArray[np.float32]
+    """(V, 3)"""
+    uv: NDArray[np.float32]
+    """(V, 2), in texture repeats."""
+    triangles: NDArray[np.int32]
+    """(T, 3)"""
+    material: NDArray[np.int32]
+    """(T,) index into ``materials``."""
+    materials: list[Material]
+    occlusion: NDArray[np.float32]
+    """(V,) ambient light that reaches a vertex when the piece stands alone on a floor; 1 is all of it."""
+    tintable: tuple[int, ...] = ()
+    """Materials that take another colour."""
+    color: str = ""
+    """The colour word that fits it as it is, or ""."""
+    colors: tuple[str, ...] = ()
+    """The colour words in which it comes."""
+
+
+def tinted(model: Model, color: str) -> list[Material]:
+    """The materials of ``model`` with its tintable ones in ``color``, a word of ``COLORS``; "" changes nothing.
+
+    The pattern of a texture stays: its grey values, scaled to a mean of one, darken and lighten the colour.
+
+    Raises:
+        KeyError: ``color`` is not a word of ``COLORS``.
+    """
+    if not color:
+        return model.materials
+    return [
+        _tint(material, color) if index in model.tintable else material
+        for index, material in enumerate(model.materials)
+    ]
+
+
+@cache
+def _pattern(texture: bytes, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], float]:
+    """A texture without its colour, brightened to a mean of 200 of 255 (its highlights clip), and that mean of 1."""
+    grey = np.frombuffer(texture, np.uint8).reshape(shape).astype(np.float32) @ (0.299, 0.587, 0.114)
+    pattern = np.clip(grey * (200 / grey.mean()), 0, 255)
+    return np.repeat(pattern.astype(np.uint8)[..., None], 3, axis=2), float(pattern.mean() / 255)
+
+
+def _tint(material: Material, color: str) -> Material:
+    paint = np.array(rgb(color))
+    texture = None
+    if material.texture is not None:
+        texture, mean = _pattern(material.texture.tobytes(), material.texture.shape)
+        paint = paint / mean
+    return Material(f"{color} {material.name}", tuple(float(c) for c in paint), texture)
