@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def _write(path: Path, house_seed: int, walks: Walks, rng: np.random.Generator, 
     save_file(
         {name: np.ascontiguousarray(array.reshape(*shape, *array.shape[1:])) for name, array in tensors.items()},
         temporary,
-        metadata={"instances": json.dumps(instances), "hfov": str(walks.camera.hfov)},
+        metadata={"instances": json.dumps(instances), "camera": json.dumps(asdict(walks.camera))},
     )
     temporary.replace(path)
 
@@ -119,7 +119,7 @@ class WalkShards:
         self._counts = [file.get_slice("poses").get_shape()[0] for file in self._files]
         self._starts = np.concatenate([[0], np.cumsum(self._counts)])
         self.instances = [json.loads(file.metadata()["instances"]) for file in self._files]
-        self.hfov = float(self._files[0].metadata()["hfov"])
+        self.camera = Camera(**json.loads(self._files[0].metadata()["camera"]))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -141,15 +141,3 @@ def pixels(frames: Tensor) -> Tensor:
     """(..., H, W, 3) uint8 -> (..., 3, H, W) float in [0, 1]."""
     return frames.movedim(-1, -3).float() / 255
 
-
-def camera_poses(poses: Tensor, elevation: float) -> Tensor:
-    """World-to-camera matrices ``[R | t]`` (..., 3, 4) in OpenCV axes (x right, y down, z forward).
-
-    ``poses`` (..., 4) holds x, y, z, heading of an agent whose camera is ``elevation`` above the floor. The rows of R
-    are the camera's axes in the world: right (cos h, 0, -sin h), down (0, -1, 0), forward (-sin h, 0, -cos h).
-    """
-    x, y, z, heading = poses.unbind(-1)
-    cos, sin, zero, one = heading.cos(), heading.sin(), torch.zeros_like(x), torch.ones_like(x)
-    rotation = torch.stack([cos, zero, -sin, zero, -one, zero, -sin, zero, -cos], -1).unflatten(-1, (3, 3))
-    centre = torch.stack([x, y + elevation, z], -1)
-    return torch.cat([rotation, -(rotation @ centre[..., None])], -1)
