@@ -1,4 +1,4 @@
-"""A bounding volume hierarchy over axis-aligned boxes: what the rasteriser culls with and what light rays walk through."""
+"""A bounding volume hierarchy over axis-aligned boxes: for the rasteriser's culling and for rays of light."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _bound(low, high, order, start, end, box_low, box_high):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _split(low, high, centre, order, start, end):
-    """Reorder ``order[start:end]`` about the cheapest plane across its longest axis; return where the second half begins."""
+    """Reorder ``order[start:end]`` about the cheapest plane across its longest axis; return where the second half is."""
     c_low, c_high = np.empty(3, np.float32), np.empty(3, np.float32)
     _bound(centre, centre, order, start, end, c_low, c_high)
     axis = np.argmax(c_high - c_low)
@@ -98,7 +98,7 @@ def _split(low, high, centre, order, start, end):
 
 @njit(cache=True, nogil=True)
 def _cheapest_plane(low, high, centre, order, start, end, axis, origin, scale):
-    """The bin border b in 1..BINS-1 that makes area(left) * n(left) + area(right) * n(right) smallest, with both filled."""
+    """The bin border b in 1..BINS-1 with the least area(left) * n(left) + area(right) * n(right), both filled."""
     counts = np.zeros(BINS, np.int64)
     bin_low = np.full((BINS, 3), np.inf, np.float32)
     bin_high = np.full((BINS, 3), -np.inf, np.float32)

@@ -41,7 +41,8 @@ def bake_light(scene: Scene, lights: Sequence[Point], seed: int = 0) -> Scene:
     """``scene`` with ``light`` computed for lamps at ``lights`` (each (3,) metres).
 
     Surfaces are lit on the side their triangles face, or on the other one where that side is shut in. Walls and floors
-    need vertices about every half metre to show shadows. ``seed`` turns the sampling pattern; equal input gives equal bytes.
+    need vertices about every half metre to show shadows. ``seed`` turns the sampling pattern. Equal input gives equal
+    bytes.
 
     Raises:
         ValueError: the scene cannot be drawn (``packing.check``).
@@ -58,7 +59,7 @@ def bake_light(scene: Scene, lights: Sequence[Point], seed: int = 0) -> Scene:
 
 
 def _tone(light: NDArray) -> NDArray:
-    """Leave dark tones as they are, and bend bright ones toward 1.25 so that a surface beside a lamp keeps its colour."""
+    """Leave dark tones as they are, bend bright ones toward 1.25: a surface beside a lamp keeps its colour."""
     return 1.25 * (1 - np.exp(-light / 1.25))
 
 
@@ -69,7 +70,7 @@ def _sides(corners: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _receivers(scene: Scene, corners: NDArray[np.float32]) -> tuple[NDArray, NDArray, NDArray]:
-    """Where and in which direction vertices receive light: points (R, 3), normals (R, 3), and (V,) each vertex's receiver.
+    """Where vertices receive light: points (R, 3), normals (R, 3), and each vertex's receiver (V,).
 
     A point is drawn in a little toward the middle of its triangles: the corner of a room lies in no wall then.
     """

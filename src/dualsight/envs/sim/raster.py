@@ -1,8 +1,8 @@
 """The renderer that needs nothing but a CPU: RGB, metric depth and instance ids of a scene in one pass.
 
-The scene is packed once (``packing``); a frame is a visibility pass (``visibility``) and a shading pass (``shading``), both
-single-threaded numba kernels that release the GIL. They use no fast-math, so the same scene, pose and camera give the same
-bytes in every process.
+The scene is packed once (``packing``); a frame is a visibility pass (``visibility``) and a shading pass (``shading``),
+both single-threaded numba kernels that release the GIL. They use no fast-math, so the same scene, pose and camera give
+the same bytes in every process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Rasteriser:
             self._buffers[size] = buffers(camera.width, camera.height)
         out = self._buffers[size]
         eye = eye_of(pose, camera)
-        projection = np.asarray(intrinsics(camera) @ world_to_camera(pose, camera))
+        projection = intrinsics(camera) @ world_to_camera(pose, camera)
         rgb, depth, instances = np.empty((*size, 3), np.uint8), np.empty(size, np.float32), np.empty(size, np.int32)
         rasterise(self._packed, eye, projection, out)
         shade(self._packed, projection, out.triangle, rgb, depth, instances)
@@ -48,7 +48,7 @@ class Rasteriser:
 
 def eye_of(pose: Pose, camera: Camera) -> Point:
     """Where the camera is: ``elevation`` above the agent's feet, (3,) metres."""
-    return np.asarray(pose.position, np.float64) + [0.0, camera.elevation, 0.0]
+    return np.add(pose.position, (0.0, camera.elevation, 0.0))
 
 
 def world_to_camera(pose: Pose, camera: Camera) -> NDArray[np.float64]:

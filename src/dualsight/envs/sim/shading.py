@@ -1,7 +1,8 @@
 """The colour, depth and instance of each pixel, once it is known which triangle it shows (deferred shading).
 
 Texture coordinates and light are interpolated with perspective: with the edge functions ``e`` of ``visibility``, an
-attribute ``f`` over depth is the plane ``(f0 e0 + f1 e1 + f2 e2) . d``, and ``f`` itself is that times ``z``.
+attribute ``f`` over depth is the plane ``(f0 e0 + f1 e1 + f2 e2) . d`` over pixels ``d = (x, y, 1)``, and ``f`` itself is
+that times ``z``.
 
 The mip level comes from the area of texture under a pixel. For ``u = U z``, ``v = V z``, ``1 / z = S`` with planes
 U, V, S, the Jacobian of (u, v) by (x, y) is ``det(U, V, S) z^3``: one determinant per triangle, no derivatives per pixel.
@@ -15,9 +16,14 @@ import numpy as np
 from numba import njit
 
 from dualsight.envs.sim.packing import LEVELS
+from dualsight.envs.sim.visibility import cross, to_camera
 
 BACKGROUND = (178, 204, 229)
 """The sky, where nothing is drawn."""
+SPAN = 16
+"""Pixels of a row that share one mip level at most."""
+CACHED = 2048
+"""Triangles whose planes are kept while an image is shaded: a triangle is met again in its next rows."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -31,96 +37,109 @@ def shade(scene, view, shown, rgb, depth, instances):
         rgb, depth, instances: (H, W, 3) uint8, (H, W) float32, (H, W) int32, overwritten.
     """
     height, width = shown.shape
-    planes = np.empty((6, 3))  # over depth: one, u, v, red, green, blue; by x, by y, constant
-    current = -1
-    density = 0.0
-    material = 0
-    level, level_area = 0, 1.0  # of the mip pyramid; 4 ** level texels of level 0 make one of it
+    planes = np.empty((CACHED, 19))
+    owner = np.full(CACHED, -1, np.int32)
     for y in range(height):
-        for x in range(width):
-            triangle = shown[y, x]
+        end = 0
+        while end < width:
+            start, triangle = end, shown[y, end]
+            while end < width and end - start < SPAN and shown[y, end] == triangle:
+                end += 1
             if triangle < 0:
-                rgb[y, x, 0], rgb[y, x, 1], rgb[y, x, 2] = BACKGROUND
-                depth[y, x] = 0
-                instances[y, x] = 0
+                _shade_sky(y, start, end, rgb, depth, instances)
                 continue
-            if triangle != current:
-                current = triangle
-                material = scene.material[triangle]
-                density = _set_up(scene, triangle, view, planes)
-            z = 1 / (planes[0, 0] * x + planes[0, 1] * y + planes[0, 2])
-            depth[y, x] = z
-            instances[y, x] = scene.instance[triangle]
-            u = (planes[1, 0] * x + planes[1, 1] * y + planes[1, 2]) * z
-            v = (planes[2, 0] * x + planes[2, 1] * y + planes[2, 2]) * z
-            texels_per_pixel = density * z * z * z
-            # the level changes little from pixel to pixel: step from the last one
-            while level < LEVELS - 1 and texels_per_pixel >= 4 * level_area:
-                level, level_area = level + 1, 4 * level_area
-            while level > 0 and texels_per_pixel < level_area:
-                level, level_area = level - 1, level_area / 4
-            red, green, blue = _sample(scene, material, level, u, v)
-            if level < LEVELS - 1 and texels_per_pixel > 1:
-                share = min(1.0, (texels_per_pixel / level_area - 1) / 3)
-                red1, green1, blue1 = _sample(scene, material, level + 1, u, v)
-                red += share * (red1 - red)
-                green += share * (green1 - green)
-                blue += share * (blue1 - blue)
-            rgb[y, x, 0] = _byte(red * (planes[3, 0] * x + planes[3, 1] * y + planes[3, 2]) * z)
-            rgb[y, x, 1] = _byte(green * (planes[4, 0] * x + planes[4, 1] * y + planes[4, 2]) * z)
-            rgb[y, x, 2] = _byte(blue * (planes[5, 0] * x + planes[5, 1] * y + planes[5, 2]) * z)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _set_up(scene, triangle, view, planes):
-    """Write the attribute planes of a triangle; return its texels per pixel of area, over depth cubed."""
-    corner = scene.triangles[triangle]
-    material = scene.material[triangle]
-    points = np.empty((3, 3))
-    for i in range(3):
-        vertex = scene.vertices[corner[i]]
-        for k in range(3):
-            points[i, k] = view[k, 0] * vertex[0] + view[k, 1] * vertex[1] + view[k, 2] * vertex[2] + view[k, 3]
-    planes[:] = 0
-    det = 0.0
-    for i in range(3):
-        p, q = points[(i + 1) % 3], points[(i + 2) % 3]
-        edge = p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]
-        for k in range(3):
-            planes[0, k] += edge[k]
-            for f in range(5):
-                planes[1 + f, k] += edge[k] * scene.attributes[corner[i], f]
-        if i == 0:
-            det = points[0, 0] * edge[0] + points[0, 1] * edge[1] + points[0, 2] * edge[2]
-    planes /= det
-    for f in range(3):
-        planes[3 + f] *= scene.colors[material, f]
-    one, u, v = planes[0], planes[1], planes[2]
-    jacobian = (
-        one[0] * (u[1] * v[2] - u[2] * v[1]) + one[1] * (u[2] * v[0] - u[0] * v[2]) + one[2] * (u[0] * v[1] - u[1] * v[0])
-    )
-    return abs(jacobian) * (1 << scene.log_size[material, 0]) * (1 << scene.log_size[material, 1])
+            slot = triangle % CACHED
+            if owner[slot] != triangle:
+                owner[slot] = triangle
+                _set_up(scene, triangle, view, planes, slot)
+            material, instance = scene.material[triangle], scene.instance[triangle]
+            log_width, log_height = scene.log_size[material, 0], scene.log_size[material, 1]
+            level = _level(planes, slot, log_width + log_height, (start + end - 1) / 2, y)
+            texture = scene.offset[material, level], max(log_width - level, 0), max(log_height - level, 0)
+            _shade_span(planes, slot, scene.texels, texture, y, start, end, rgb, depth)
+            for x in range(start, end):
+                instances[y, x] = instance
 
 
 @njit(cache=True, nogil=True)
-def _sample(scene, material, level, u, v):
-    """Bilinear texture colour (0..255 each) at texture coordinates ``u``, ``v``, repeating."""
-    log_width = max(0, scene.log_size[material, 0] - level)
-    width, height = 1 << log_width, 1 << max(0, scene.log_size[material, 1] - level)
-    x = math.floor((u * width - 0.5) * 64)  # six bits of fraction
-    y = math.floor((v * height - 0.5) * 64)
-    x0, y0 = (x >> 6) & (width - 1), (y >> 6) & (height - 1)
-    x1, y1 = (x0 + 1) & (width - 1), (y0 + 1) & (height - 1)
-    fx, fy = x & 63, y & 63
-    texels, start = scene.texels, scene.offset[material, level]
-    below, above = start + (y0 << log_width), start + (y1 << log_width)
-    total = (
-        _lanes(texels[below + x0]) * ((64 - fx) * (64 - fy))
-        + _lanes(texels[below + x1]) * (fx * (64 - fy))
-        + _lanes(texels[above + x0]) * ((64 - fx) * fy)
-        + _lanes(texels[above + x1]) * (fx * fy)
+def _shade_sky(y, start, end, rgb, depth, instances):
+    for x in range(start, end):
+        rgb[y, x, 0], rgb[y, x, 1], rgb[y, x, 2] = BACKGROUND
+        depth[y, x] = 0
+        instances[y, x] = 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _set_up(scene, triangle, view, planes, slot):
+    """Write a triangle's planes over depth, three numbers (by x, by y, constant) each: one, u, v, red, green, blue light
+    times the material's colour; and last the Jacobian of (u, v) over depth cubed."""
+    ia, ib, ic = scene.triangles[triangle, 0], scene.triangles[triangle, 1], scene.triangles[triangle, 2]
+    a, b, c = (
+        to_camera(view, scene.vertices, ia),
+        to_camera(view, scene.vertices, ib),
+        to_camera(view, scene.vertices, ic),
     )
-    return (total & 0xFFFFF) / 4096, (total >> 20 & 0xFFFFF) / 4096, (total >> 40) / 4096
+    e0, e1, e2 = cross(b, c), cross(c, a), cross(a, b)
+    over = 1 / (a[0] * e0[0] + a[1] * e0[1] + a[2] * e0[2])
+    p = planes[slot]
+    for k in range(3):
+        p[k] = (e0[k] + e1[k] + e2[k]) * over
+    for f in range(5):
+        scale = over if f < 2 else over * scene.colors[scene.material[triangle], f - 2]
+        fa, fb, fc = scene.attributes[ia, f], scene.attributes[ib, f], scene.attributes[ic, f]
+        for k in range(3):
+            p[3 + 3 * f + k] = (e0[k] * fa + e1[k] * fb + e2[k] * fc) * scale
+    u_cross_v = cross((p[3], p[4], p[5]), (p[6], p[7], p[8]))
+    p[18] = abs(p[0] * u_cross_v[0] + p[1] * u_cross_v[1] + p[2] * u_cross_v[2])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _level(planes, slot, log_texels, x, y):
+    """The mip level at which a pixel covers between 1/2 and 2 texels."""
+    z = 1 / (planes[slot, 0] * x + planes[slot, 1] * y + planes[slot, 2])
+    texels = planes[slot, 18] * z * z * z * (1 << log_texels)
+    level = 0
+    while texels > 2 and level < LEVELS - 1:
+        texels *= 0.25
+        level += 1
+    return level
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _shade_span(planes, slot, texels, texture, y, start, end, rgb, depth):
+    """Colour and depth of pixels ``start`` to ``end`` of row ``y``, which show one triangle, from one mip level."""
+    s_x, s_1 = _along_row(planes, slot, 0, y)
+    u_x, u_1 = _along_row(planes, slot, 3, y)
+    v_x, v_1 = _along_row(planes, slot, 6, y)
+    r_x, r_1 = _along_row(planes, slot, 9, y)
+    g_x, g_1 = _along_row(planes, slot, 12, y)
+    b_x, b_1 = _along_row(planes, slot, 15, y)
+    offset, log_width, log_height = texture
+    right, top = (1 << log_width) - 1, (1 << log_height) - 1
+    wide, high = 64.0 * (1 << log_width), 64.0 * (1 << log_height)  # six bits of fraction
+    for x in range(start, end):
+        z = 1 / (s_x * x + s_1)
+        depth[y, x] = z
+        i = math.floor((u_x * x + u_1) * z * wide - 32)
+        j = math.floor((v_x * x + v_1) * z * high - 32)
+        i0, i1 = i >> 6 & right, (i >> 6) + 1 & right
+        below = offset + ((j >> 6 & top) << log_width)
+        above = offset + (((j >> 6) + 1 & top) << log_width)
+        fx, fy = i & 63, j & 63
+        total = (
+            _lanes(texels[below + i0]) * ((64 - fx) * (64 - fy))
+            + _lanes(texels[below + i1]) * (fx * (64 - fy))
+            + _lanes(texels[above + i0]) * ((64 - fx) * fy)
+            + _lanes(texels[above + i1]) * (fx * fy)
+        )
+        rgb[y, x, 0] = _lit(total & 0xFFFFF, (r_x * x + r_1) * z)
+        rgb[y, x, 1] = _lit(total >> 20 & 0xFFFFF, (g_x * x + g_1) * z)
+        rgb[y, x, 2] = _lit(total >> 40, (b_x * x + b_1) * z)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _along_row(planes, slot, f, y):
+    return planes[slot, f], planes[slot, f + 1] * y + planes[slot, f + 2]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -131,5 +150,6 @@ def _lanes(texel):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _byte(value):
-    return np.uint8(min(max(value, 0.0), 255.0) + 0.5)
+def _lit(color, light):
+    """A weighed colour (0 to 255 * 4096) under ``light``, as a byte."""
+    return np.uint8(min(max(color * light * (1 / 4096), 0.0), 255.0) + 0.5)

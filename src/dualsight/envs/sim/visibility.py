@@ -181,16 +181,35 @@ def _draw_meshlet(scene, leaf, view, points, out):
     """Draw the triangles of one leaf."""
     start = scene.first_vertex[leaf]
     for i in range(scene.first_vertex[leaf + 1] - start):
-        vx, vy, vz = scene.vertices[start + i, 0], scene.vertices[start + i, 1], scene.vertices[start + i, 2]
-        for k in range(3):
-            points[i, k] = view[k, 0] * vx + view[k, 1] * vy + view[k, 2] * vz + view[k, 3]
-        points[i, 3] = points[i, 0] / points[i, 2]
-        points[i, 4] = points[i, 1] / points[i, 2]
+        x, y, z = to_camera(view, scene.vertices, start + i)
+        points[i, 0], points[i, 1], points[i, 2], points[i, 3], points[i, 4] = x, y, z, x / z, y / z
     for triangle in range(scene.tree.first[leaf], scene.tree.first[leaf] + scene.tree.count[leaf]):
-        a = points[scene.triangles[triangle, 0] - start]
-        b = points[scene.triangles[triangle, 1] - start]
-        c = points[scene.triangles[triangle, 2] - start]
+        a = _point(points, scene.triangles[triangle, 0] - start)
+        b = _point(points, scene.triangles[triangle, 1] - start)
+        c = _point(points, scene.triangles[triangle, 2] - start)
         _draw_triangle(triangle, a, b, c, out)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _point(points, i):
+    return points[i, 0], points[i, 1], points[i, 2], points[i, 3], points[i, 4]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def to_camera(view, vertices, i):
+    """Vertex ``i`` as ``(x z, y z, z)``."""
+    x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+    return (
+        view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3],
+        view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3],
+        view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3],
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def cross(a, b):
+    """The cross product of the first three numbers of two tuples; exactly ``-cross(b, a)``."""
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -212,7 +231,7 @@ def _draw_triangle(triangle, a, b, c, out):
     top, bottom = max(0, math.ceil(y0)), min(height - 1, math.floor(y1))
     if left > right or top > bottom or _covered(x0, x1, y0, y1, np.float32(1 / nearest), out, False):
         return
-    e0, e1, e2 = _cross(b, c), _cross(c, a), _cross(a, b)
+    e0, e1, e2 = cross(b, c), cross(c, a), cross(a, b)
     det = a[0] * e0[0] + a[1] * e0[1] + a[2] * e0[2]
     if abs(det) <= 1e-12 * (abs(a[0] * e0[0]) + abs(a[1] * e0[1]) + abs(a[2] * e0[2])):
         return  # seen edge-on, or without an area
@@ -235,11 +254,6 @@ def _draw_triangle(triangle, a, b, c, out):
                 written = True
     if written:
         out.stale[top // TILE : bottom // TILE + 1, left // TILE : right // TILE + 1] = True
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _cross(a, b):
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
