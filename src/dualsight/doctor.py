@@ -37,7 +37,11 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_packages() -> Iterator[Finding]:
-    for name, low, high in (("torch", (2, 10), (2, 16)), ("transformers", (5, 19), (5, 24)), ("accelerate", (1, 13), (2, 0))):
+    for name, low, high in (
+        ("torch", (2, 10), (2, 16)),
+        ("transformers", (5, 19), (5, 24)),
+        ("accelerate", (1, 13), (2, 0)),
+    ):
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -46,7 +50,12 @@ def check_packages() -> Iterator[Finding]:
         number = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
         good = low <= number < high
         wanted = f"{low[0]}.{low[1]} or newer, below {high[0]}.{high[1]}"
-        yield Finding(name, "ok" if good else "broken", version, "" if good else f"pip install -c constraints.txt {name} ({wanted})")
+        yield Finding(
+            name,
+            "ok" if good else "broken",
+            version,
+            "" if good else f"pip install -c constraints.txt {name} ({wanted})",
+        )
 
 
 def check_torchvision() -> Iterator[Finding]:

@@ -111,7 +111,9 @@ class Film:
         ahead = np.array([-np.sin(heading), -np.cos(heading)])
         side = np.array([-ahead[1], ahead[0]])
         tip = np.array([x, y])
-        pen.polygon([tuple(tip + 10 * ahead), tuple(tip - 6 * ahead + 6 * side), tuple(tip - 6 * ahead - 6 * side)], fill=TAKEN)
+        pen.polygon(
+            [tuple(tip + 10 * ahead), tuple(tip - 6 * ahead + 6 * side), tuple(tip - 6 * ahead - 6 * side)], fill=TAKEN
+        )
         return canvas
 
     def _draw_memory(self, picture: Image.Image, pen: ImageDraw.ImageDraw, step: int, top: int) -> None:

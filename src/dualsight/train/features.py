@@ -16,15 +16,21 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dualsight.data.files import replacing
 from dualsight.data.trajectories import Trajectory
 from dualsight.models.janus_vln import JanusVLN
 from dualsight.models.vln_processor import VLNProcessor
+
+ENCODERS = ("visual.patch_embed.", "visual.blocks.", "vggt.")
+"""Parameters that behaviour cloning leaves alone."""
 
 
 def fingerprint(model: JanusVLN) -> str:
     """Sixteen hex digits that change with any weight of the frozen encoders."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.encoder_state().items()):
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith(ENCODERS):
+            continue
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -55,9 +61,8 @@ class FeatureStore:
         """Encode the trajectories that have no features yet. Can be interrupted: each file is complete or absent."""
         missing = [trajectory for trajectory in trajectories if not self.path(trajectory).exists()]
         for trajectory in track(missing, description="encoding", disable=not missing):
-            temporary = self.path(trajectory).with_suffix(".tmp")
-            save_file(encode(self.model, self.processor, trajectory), temporary)
-            temporary.replace(self.path(trajectory))
+            with replacing(self.path(trajectory)) as temporary:
+                save_file(encode(self.model, self.processor, trajectory), temporary)
 
     def __call__(self, trajectory: Trajectory) -> dict[str, Tensor]:
         return load_file(self.path(trajectory))

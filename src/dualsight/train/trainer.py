@@ -113,7 +113,9 @@ class _Progress(TrainerCallback):
         rate = (state.global_step - self.first_step) / max(1e-9, time.monotonic() - self.started)
         left = (state.max_steps - state.global_step) / max(1e-9, rate)
         terms = "  ".join(f"{k} {v:.4g}" for k, v in logs.items() if k not in ("epoch", "grad_norm", "learning_rate"))
-        console.print(f"step {state.global_step}/{state.max_steps}  {terms}  {rate:.2f} steps/s  {left / 60:.1f} min left")
+        console.print(
+            f"step {state.global_step}/{state.max_steps}  {terms}  {rate:.2f} steps/s  {left / 60:.1f} min left"
+        )
 
 
 class _Trainer(Trainer):

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from dualsight.data.files import replacing
 from dualsight.envs.sim.house import load
 from dualsight.envs.sim.navmesh import NavMesh
 from dualsight.envs.sim.raster import Rasteriser
@@ -69,13 +70,10 @@ def _write(path: Path, house_seed: int, walks: Walks, rng: np.random.Generator, 
         {"category": i.category, "color": i.color, "room": house.rooms[i.room].type if i.room >= 0 else ""}
         for i in house.scene.instances
     ]
-    temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: np.ascontiguousarray(array.reshape(*shape, *array.shape[1:])) for name, array in tensors.items()},
-        temporary,
-        metadata={"instances": json.dumps(instances), "camera": json.dumps(asdict(walks.camera))},
-    )
-    temporary.replace(path)
+    arrays = {name: np.ascontiguousarray(array.reshape(*shape, *array.shape[1:])) for name, array in tensors.items()}
+    metadata = {"instances": json.dumps(instances), "camera": json.dumps(asdict(walks.camera))}
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, metadata)
 
 
 def _walk(navmesh: NavMesh, walks: Walks, rng: np.random.Generator) -> list[Pose]:
@@ -140,4 +138,3 @@ class WalkShards:
 def pixels(frames: Tensor) -> Tensor:
     """(..., H, W, 3) uint8 -> (..., 3, H, W) float in [0, 1]."""
     return frames.movedim(-1, -3).float() / 255
-

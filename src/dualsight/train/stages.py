@@ -1,0 +1,127 @@
+"""The stages in which a navigator is made, each a function that a recipe or the command line calls.
+
+spatial   frames with depth and poses   -> VGGT's aggregator       (weights of the spatial pathway)
+semantic  frames with labels            -> the ViT's blocks        (weights of the semantic pathway)
+imitate   trajectories                  -> a navigator             (projectors and language model; encoders frozen)
+dagger    a navigator, episodes         -> a better one            (walks of its own, labelled by the expert)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dualsight.checkpoints.janus_vln import from_pretrained, save_pretrained
+from dualsight.checkpoints.weights import WeightFiles, load_weights, save_weights
+from dualsight.data.trajectories import read_trajectories
+from dualsight.models.janus_vln import TINY, JanusVLN, JanusVLNConfig
+from dualsight.models.vln_processor import VLNProcessor, word_tokenizer
+from dualsight.train.features import FeatureStore
+from dualsight.train.imitation import Collate, Imitation, Lesson, LossWeights, lessons
+from dualsight.train.semantic import PatchLabels, SemanticPretraining
+from dualsight.train.spatial import GeometryBatch, SpatialPretraining
+from dualsight.train.trainer import BatchPlan, Run, fit
+from dualsight.train.walks import WalkShards
+
+
+def new_model(words: Iterable[str], config: JanusVLNConfig = TINY, seed: int = 42) -> tuple[JanusVLN, VLNProcessor]:
+    """A model with random weights and a word-level tokenizer that knows ``words``."""
+    torch.manual_seed(seed)
+    tokenizer = word_tokenizer(words)
+    room = -(-len(tokenizer) // 64) * 64  # embedding tables like round sizes
+    config = replace(config, text=replace(config.text, vocab_size=room))
+    return JanusVLN(config), VLNProcessor(config, tokenizer)
+
+
+def spatial(walks: Path, run: Run, config: JanusVLNConfig = TINY) -> None:
+    """Train VGGT on walks; writes the aggregator's weights to ``run.out``."""
+    shards = WalkShards(walks.glob("walks-*.safetensors"))
+    torch.manual_seed(run.seed)
+    model = SpatialPretraining(config.vggt)
+    plan = BatchPlan(shards, GeometryBatch(shards.camera), run.batch, run.steps, run.seed)
+    fit(model, plan, run)
+    save_weights(model.vggt.aggregator.state_dict(), run.out)
+
+
+def semantic(walks: Path, run: Run, config: JanusVLNConfig = TINY) -> None:
+    """Train the ViT on walks; writes the weights of its patch embedding and blocks to ``run.out``."""
+    shards = WalkShards(walks.glob("walks-*.safetensors"))
+    labels = PatchLabels(shards, config.vision.spatial_merge_size)
+    torch.manual_seed(run.seed)
+    model = SemanticPretraining(JanusVLN(config), labels.words)
+    fit(model, BatchPlan(shards, labels, run.batch, run.steps, run.seed), run)
+    save_weights(vit_blocks(model.visual).state_dict(), run.out)
+
+
+def vit_blocks(visual: nn.Module) -> nn.Module:
+    """What of the ViT is pre-trained and then frozen: all but its merger."""
+    return nn.ModuleDict({"patch_embed": visual.patch_embed, "blocks": visual.blocks})
+
+
+def imitate(
+    data: Sequence[Path],
+    features: Path,
+    run: Run,
+    words: Iterable[str],
+    spatial: Path | None = None,
+    semantic: Path | None = None,
+    init: Path | None = None,
+    config: JanusVLNConfig = TINY,
+    weights: LossWeights = LossWeights(),
+) -> Path:
+    """Clone the expert's behaviour from trajectories; returns the folder of the checkpoint.
+
+    Args:
+        data: folders of trajectories, used together.
+        features: where what the frozen encoders see is kept.
+        spatial, semantic: pre-trained pathways, for a new model.
+        init: a checkpoint to go on from instead.
+
+    Raises:
+        ValueError: neither or both of a pair of pre-trained pathways and a checkpoint to go on from are given.
+    """
+    if (init is None) == (spatial is None or semantic is None):
+        raise ValueError("give either --init, or both --spatial and --semantic")
+    if init:
+        model, processor = from_pretrained(init)
+    else:
+        model, processor = new_model(words, config, run.seed)
+        load_weights(model.vggt.aggregator, WeightFiles(spatial))
+        load_weights(vit_blocks(model.visual), WeightFiles(semantic))
+    model.freeze_encoders()
+    store = FeatureStore(features, model, processor)
+    trajectories = [trajectory for folder in data for trajectory in read_trajectories(folder)]
+    store.fill(trajectories)
+    taught = readable(lessons(trajectories), processor)
+    plan = BatchPlan(
+        taught,
+        Collate(processor, store),
+        run.batch,
+        run.steps,
+        run.seed,
+        lengths=[len(lesson.trajectory) for lesson in taught],
+    )
+    fit(Imitation(model, processor, weights), plan, run)
+    save_pretrained(model, processor, run.out, torch.float16)
+    return run.out
+
+
+def readable(taught: list[Lesson], processor: VLNProcessor) -> list[Lesson]:
+    """The lessons whose instruction fits the model's prompt; raises ValueError if that is not nearly all of them."""
+    fitting = []
+    for lesson in taught:
+        try:
+            processor.prompt(lesson.instruction)
+        except ValueError:
+            continue
+        fitting.append(lesson)
+    if len(fitting) < 0.9 * len(taught):
+        raise ValueError(
+            f"{len(taught) - len(fitting)} of {len(taught)} instructions do not fit max_prompt="
+            f"{processor.config.max_prompt} tokens: raise it in the config"
+        )
+    return fitting
