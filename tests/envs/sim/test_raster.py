@@ -35,7 +35,7 @@ def test_depth_in_a_room_is_the_distance_of_its_walls():
     builder = Builder([WHITE])
     builder.room(0, (-2, 0, -3), (2, 2, 3))
     view = Rasteriser(builder.build()).render(ORIGIN, CAMERA)
-    # with hfov 90 and 64 pixels the focal length is 32: the west wall, 2 m off, ends where 32 * 2 / 3 = 21.3 pixels off the middle
+    # hfov 90 and 64 pixels: focal length 32, so the west wall, 2 m off, ends 32 * 2 / 3 = 21.3 pixels from the middle
     north = view.instances == 3
     assert np.flatnonzero(north[24]).tolist() == list(range(11, 53))
     np.testing.assert_allclose(view.depth[north], 3.0, rtol=1e-6)

@@ -76,7 +76,7 @@ def _bound(low, high, order, start, end, box_low, box_high):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _split(low, high, centre, order, start, end):
-    """Reorder ``order[start:end]`` about the cheapest plane across its longest axis; return where the second half is."""
+    """Reorder ``order[start:end]`` about the cheapest plane across its longest axis; return where the other half is."""
     c_low, c_high = np.empty(3, np.float32), np.empty(3, np.float32)
     _bound(centre, centre, order, start, end, c_low, c_high)
     axis = np.argmax(c_high - c_low)

@@ -1,11 +1,11 @@
 """The colour, depth and instance of each pixel, once it is known which triangle it shows (deferred shading).
 
 Texture coordinates and light are interpolated with perspective: with the edge functions ``e`` of ``visibility``, an
-attribute ``f`` over depth is the plane ``(f0 e0 + f1 e1 + f2 e2) . d`` over pixels ``d = (x, y, 1)``, and ``f`` itself is
-that times ``z``.
+attribute ``f`` over depth is the plane ``(f0 e0 + f1 e1 + f2 e2) . d`` over pixels ``d = (x, y, 1)``, and ``f`` itself
+is that times ``z``.
 
 The mip level comes from the area of texture under a pixel. For ``u = U z``, ``v = V z``, ``1 / z = S`` with planes
-U, V, S, the Jacobian of (u, v) by (x, y) is ``det(U, V, S) z^3``: one determinant per triangle, no derivatives per pixel.
+U, V, S, the Jacobian of (u, v) by (x, y) is ``det(U, V, S) z^3``: one determinant per triangle, no derivatives.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def _shade_sky(y, start, end, rgb, depth, instances):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _set_up(scene, triangle, view, planes, slot):
-    """Write a triangle's planes over depth, three numbers (by x, by y, constant) each: one, u, v, red, green, blue light
-    times the material's colour; and last the Jacobian of (u, v) over depth cubed."""
+    """Write a triangle's planes over depth, three numbers (by x, by y, constant) each: one, u, v, red, green, blue
+    light times the material's colour; and last the Jacobian of (u, v) over depth cubed."""
     ia, ib, ic = scene.triangles[triangle, 0], scene.triangles[triangle, 1], scene.triangles[triangle, 2]
     a, b, c = (
         to_camera(view, scene.vertices, ia),

@@ -1,8 +1,8 @@
 """Which triangle does each pixel show? A rasteriser in homogeneous coordinates with hierarchical occlusion culling.
 
-A vertex is taken to ``(x z, y z, z)``: pixel coordinates (pixel centres at integers) times its depth ``z``. With vertices
-``P0, P1, P2`` there, the pixel ``d = (x, y, 1)`` shows the triangle's point ``z d = b0 P0 + b1 P1 + b2 P2``, so the
-barycentric coordinates over depth are linear in the pixel::
+A vertex is taken to ``(x z, y z, z)``: pixel coordinates (pixel centres at integers) times its depth ``z``. With
+vertices ``P0, P1, P2`` there, the pixel ``d = (x, y, 1)`` shows the triangle's point ``z d = b0 P0 + b1 P1 + b2 P2``,
+so the barycentric coordinates over depth are linear in the pixel::
 
     b0 / z = e0 . d,   e0 = (P1 x P2) / det,   det = P0 . (P1 x P2),   and   1 / z = (e0 + e1 + e2) . d
 
@@ -10,8 +10,9 @@ barycentric coordinates over depth are linear in the pixel::
 plane needs no cutting: only its bounding box is found by clipping. Edges shared by two triangles give exactly opposite
 ``e``, therefore the same span limits and no cracks.
 
-Nodes of the tree are visited front to back. The image is covered by tiles of 8x8 pixels that know the farthest thing they
-show ("hierarchical z-buffer", Greene et al., 1993); what lies behind all of its tiles is skipped, whole rooms at a time.
+Nodes of the tree are visited front to back. The image is covered by tiles of 8x8 pixels that know the farthest thing
+they show ("hierarchical z-buffer", Greene et al., 1993); what lies behind all of its tiles is skipped, whole rooms at
+a time.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def _outside(planes, low, high):
 
 @njit(cache=True, nogil=True)
 def _distance(tree, node, eye):
-    """Squared distance from the eye to the node's box, plus a little of that to its centre to tell nested boxes apart."""
+    """Squared distance from the eye to a node's box, and a little of that to its centre to order nested boxes."""
     total = 0.0
     for k in range(3):
         low, high = tree.low[node, k], tree.high[node, k]
