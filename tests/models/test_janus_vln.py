@@ -12,7 +12,9 @@ SMALL = replace(
     TINY,
     vision=VisionConfig(2, 32, 48, 2, window_size=28, fullatt_block_indexes=(1,)),
     text=TextConfig(64, 48, 64, 3, 4, 2, mrope_section=(2, 2, 2)),
-    vggt=replace(TINY.vggt, image_size=56, embed_dim=24, depth=3, num_heads=2, dino_depth=1, dino_heads=2),
+    vggt=replace(
+        TINY.vggt, image_size=56, patch_size=14, embed_dim=24, depth=3, num_heads=2, dino_depth=1, dino_heads=2
+    ),
     merger_hidden=40,
     image_width=56,
     image_height=56,
@@ -182,6 +184,33 @@ def test_decoding_an_action_drafts_and_leaves_the_memory_as_it_was(model, batch)
         positions = torch.cat([torch.arange(tokens + 1).expand(3, -1), grid, ends], dim=1)[:, None]
         hidden = model.model(inputs_embeds=sequence, position_ids=positions).last_hidden_state
         assert model.lm_head(hidden[0, -1]).argmax() == ids[row, 1]
+
+
+def test_an_image_token_covers_the_same_pixels_in_both_pathways():
+    """TINY: 4x4 patches of the ViT and 2x2 of VGGT make one token, a quarter of the picture."""
+    with torch.device("meta"):
+        model = JanusVLN(TINY)
+    assert (TINY.grid, TINY.geometry_merge, TINY.unit) == ((2, 2), 2, 7)
+    assert tuple(model.merger.mlp[0].weight.shape) == (TINY.merger_hidden, 4 * 2 * TINY.vggt.embed_dim)
+    tokens = torch.arange(5 + 16.0)[:, None]  # camera and registers, then 4x4 patches row by row
+    assert (model._patches(tokens, 112, 112)[:, 0] - 5).tolist() == [
+        0,
+        1,
+        4,
+        5,
+        2,
+        3,
+        6,
+        7,
+        8,
+        9,
+        12,
+        13,
+        10,
+        11,
+        14,
+        15,
+    ]
 
 
 def test_frozen_encoders_get_no_gradient_and_the_rest_does(batch):

@@ -1,7 +1,7 @@
 """JanusVLN (arXiv:2509.22548): a language model that sees a walk through two pathways and remembers it through both.
 
 Each frame passes Qwen2.5-VL's ViT (what things are) and streaming VGGT (where things are). Both are merged to one token
-per 2x2 patches and fused, ``F = S + lam * MLP(G)``; a decoder reads the tokens and names the next action.
+per cell of patches and fused, ``F = S + lam * MLP(G)``; a decoder reads the tokens and names the next action.
 
 In ``paper`` behaviour each frame enters once, as one unit of the episode's sequence (``vln_layout``). What a step sees
 of the past are the keys and values of the first frames and of a sliding window, in VGGT and in the decoder alike:
@@ -80,6 +80,11 @@ class JanusVLN(nn.Module):
             module.requires_grad_(False)
         return self
 
+    def encoder_state(self) -> dict[str, Tensor]:
+        """The weights that decide the output of ``encode_semantic`` and ``encode_spatial``."""
+        encoders = ("visual.patch_embed.", "visual.blocks.", "vggt.aggregator.")
+        return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(encoders)}
+
     # --- the two pathways -------------------------------------------------------------------------------------
 
     def encode_semantic(self, frames: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P Dv"]:
@@ -105,7 +110,7 @@ class JanusVLN(nn.Module):
         return features[..., self.config.vggt.special + order.to(features.device), :]
 
     def merge_semantic(self, semantic: Float[Tensor, "*shape P Dv"]) -> Float[Tensor, "*shape N D"]:
-        """The ViT's own merger: four patches to one image token."""
+        """The ViT's own merger: the patches of a cell to one image token."""
         merged = self.visual.merger(semantic.to(self.dtype).flatten(0, -2))
         return merged.unflatten(0, (*semantic.shape[:-2], -1))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from dualsight.pathways.vggt import TINY as VGGT_TINY
@@ -98,27 +98,32 @@ class JanusVLNConfig:
             allowed = typing.get_args(typing.get_type_hints(type(self))[name])
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
-        patch = self.vision.patch_size
-        if self.image_width % patch or self.image_height % patch:
-            raise ValueError(f"an image of {self.image_width}x{self.image_height} is not made of {patch}-pixel patches")
-        if (patch * self.vision.spatial_merge_size) % self.vggt.patch_size:
-            raise ValueError(f"an image token spans {patch * self.vision.spatial_merge_size} pixels, which is no "
-                             f"multiple of VGGT's {self.vggt.patch_size}-pixel patches")  # fmt: skip
+        for patch in (self.vision.patch_size, self.vggt.patch_size):
+            if self.image_width % patch or self.image_height % patch:
+                size = f"{self.image_width}x{self.image_height}"
+                raise ValueError(f"an image of {size} is not made of {patch}-pixel patches")
+        if self.cell % self.vggt.patch_size:
+            raise ValueError(f"an image token spans {self.cell} pixels, which is no multiple of VGGT's "
+                             f"{self.vggt.patch_size}-pixel patches")  # fmt: skip
+
+    @property
+    def cell(self) -> int:
+        """Pixels: the side of the square that becomes one image token, in both pathways."""
+        return self.vision.patch_size * self.vision.spatial_merge_size
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of image tokens of one frame: patches, cut to an even number, merged 2x2."""
+        """Rows and columns of image tokens of one frame."""
         return self.grid_of(self.image_height, self.image_width)
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of image tokens of a prepared frame of ``height`` x ``width`` pixels."""
-        cell = self.vision.patch_size * self.vision.spatial_merge_size
-        return height // cell, width // cell
+        """Rows and columns of image tokens of a prepared frame; what is left below and to the right is cut off."""
+        return height // self.cell, width // self.cell
 
     @property
     def geometry_merge(self) -> int:
         """The side, in patches of the spatial pathway, of the square that becomes one image token."""
-        return self.vision.patch_size * self.vision.spatial_merge_size // self.vggt.patch_size
+        return self.cell // self.vggt.patch_size
 
     @property
     def image_tokens(self) -> int:

@@ -1,4 +1,4 @@
-"""From the encoders to the language model: merging geometry 2x2, and fusing it with semantics."""
+"""From the encoders to the language model: merging geometry, and fusing it with semantics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ImageTokens = Float[Tensor, "... N D"]
 
 
 class MergeProjector(nn.Module):
-    """Geometry features to decoder width: RMSNorm per patch, the four patches of a 2x2 cell side by side, an MLP.
+    """Geometry features to decoder width: RMSNorm per patch, the patches of a cell side by side, an MLP.
 
     Input and output are in merge order (see ``qwen_vit``). The parameter names are those of the JanusVLN release.
     """

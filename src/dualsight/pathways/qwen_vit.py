@@ -4,8 +4,8 @@ The modules and weights are transformers' ``Qwen2_5_VisionTransformerPretrainedM
 images of any size into one sequence and attends window by window in a Python loop; frames of an episode are all of
 one size, so here the windows of all frames are one batch (identical values, many times fewer kernel calls).
 
-Tokens are kept in *merge order* throughout: the patches of one 2x2 cell are neighbours, cells run row by row. A merged
-image token is then simply four consecutive patches.
+Tokens are kept in *merge order* throughout: the patches of one cell (2x2 in the release) are neighbours, cells run row
+by row. A merged image token is then simply so many consecutive patches.
 """
 
 from __future__ import annotations
