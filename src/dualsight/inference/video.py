@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +26,7 @@ class Map:
     """One storey from above: ``image`` (H, W, 3) uint8, and what turns points of the world into its pixels."""
 
     image: Frame
-    to_pixel: object
+    to_pixel: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     """A function from (N, 3) metres to (N, 2) pixels as (column, row)."""
 
 

@@ -5,7 +5,7 @@ Three ways to walk, one agent (:class:`Demonstrator`):
 - the **expert** alone;
 - the expert **disturbed** (DART, arXiv:1703.09327): now and then a few random moves are executed, so that the data
   show how to come back;
-- a **learner** (DAgger, arXiv:1011.0686): at each step the expert acts with probability ``beta``, otherwise the learner.
+- a **learner** (DAgger, arXiv:1011.0686): the expert acts with probability ``beta`` at each step, else the learner.
 
 The released collector keeps executed actions as labels, and so imitates the learner's mistakes; here both are kept.
 """

@@ -75,6 +75,9 @@ def _pad(rows: list[Tensor], value: float = 0.0) -> Tensor:
 class Imitation(nn.Module):
     """A JanusVLN under the weighted cross-entropy above; ``forward`` takes what :class:`Collate` makes."""
 
+    tokens: Tensor
+    """The first token of each action, (4,)."""
+
     def __init__(self, model: JanusVLN, processor: VLNProcessor, weights: LossWeights = LossWeights()):
         super().__init__()
         self.model, self.weights = model, weights

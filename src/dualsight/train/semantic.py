@@ -39,7 +39,7 @@ class SemanticPretraining(nn.Module):
             outputs[field] = F.cross_entropy(logits, target, ignore_index=UNLABELLED)
             known = target != UNLABELLED
             outputs[f"{field}_accuracy"] = (logits.argmax(-1) == target)[known].float().mean()
-        return {"loss": sum(outputs[field] for field in FIELDS)} | outputs
+        return {"loss": torch.stack([outputs[field] for field in FIELDS]).sum()} | outputs
 
 
 class PatchLabels:

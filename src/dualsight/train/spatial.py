@@ -1,8 +1,8 @@
 """Spatial pre-training of a small VGGT on what the simulator knows: depth, poses and points of short walks.
 
-A TINY VGGT has no released weights to start from. It is trained as VGGT was (camera, depth and point heads, their losses
-added up), but under the visibility of the memory it will run with: a frame sees the past only. Afterwards the heads
-are dropped and the aggregator is frozen.
+A TINY VGGT has no released weights to start from. It is trained as VGGT was (camera, depth and point heads, the sum
+of their losses), but under the visibility of the memory it will run with: a frame sees the past only. Afterwards the
+heads are dropped and the aggregator is frozen.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
 from dualsight.checkpoints.janus_vln import from_pretrained, save_pretrained
 from dualsight.checkpoints.weights import WeightFiles, load_weights, save_weights
@@ -57,7 +58,7 @@ def semantic(walks: Path, run: Run, config: JanusVLNConfig = TINY) -> None:
     save_weights(vit_blocks(model.visual).state_dict(), run.out)
 
 
-def vit_blocks(visual: nn.Module) -> nn.Module:
+def vit_blocks(visual: Qwen2_5_VisionTransformerPretrainedModel) -> nn.Module:
     """What of the ViT is pre-trained and then frozen: all but its merger."""
     return nn.ModuleDict({"patch_embed": visual.patch_embed, "blocks": visual.blocks})
 
@@ -84,14 +85,14 @@ def imitate(
     Raises:
         ValueError: neither or both of a pair of pre-trained pathways and a checkpoint to go on from are given.
     """
-    if (init is None) == (spatial is None or semantic is None):
-        raise ValueError("give either --init, or both --spatial and --semantic")
-    if init:
+    if init and not spatial and not semantic:
         model, processor = from_pretrained(init)
-    else:
+    elif spatial and semantic and not init:
         model, processor = new_model(words, config, run.seed)
         load_weights(model.vggt.aggregator, WeightFiles(spatial))
         load_weights(vit_blocks(model.visual), WeightFiles(semantic))
+    else:
+        raise ValueError("give either --init, or both --spatial and --semantic")
     model.freeze_encoders()
     store = FeatureStore(features, model, processor)
     trajectories = [trajectory for folder in data for trajectory in read_trajectories(folder)]

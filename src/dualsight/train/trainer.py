@@ -1,4 +1,4 @@
-"""How everything here is trained: transformers' Trainer on accelerate, over batches that are a function of their number.
+"""How everything here is trained: transformers' Trainer on accelerate, over batches that follow from their number.
 
 A recipe gives a model whose ``forward(**batch)`` returns ``{"loss": ...}`` and a ``BatchPlan``: which examples make up
 step 0, 1, 2... is decided before the first step, from the seed alone. So a run that was killed and resumed sees exactly
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 console = Console()
@@ -44,6 +46,14 @@ class Run:
     report_to: str = "none"
 
 
+class Examples(Protocol):
+    """Anything with a length and items that can be asked for by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
 class BatchPlan(Dataset):
     """Batch number ``i`` of a run, for every ``i``: a function of the seed, not of what was drawn before.
 
@@ -54,7 +64,7 @@ class BatchPlan(Dataset):
 
     def __init__(
         self,
-        examples: Sequence,
+        examples: Examples,
         collate: Callable[[list], dict],
         batch: int,
         steps: int,
@@ -72,12 +82,12 @@ class BatchPlan(Dataset):
     def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, step: int) -> dict:
+    def __getitem__(self, index: int) -> dict:
         per_epoch = len(self.examples) // self.batch
-        epoch, index = divmod(step, per_epoch)
+        epoch, within = divmod(index, per_epoch)
         if epoch != self._epoch[0]:
             self._epoch = (epoch, self._batches(epoch, per_epoch))
-        return self.collate([self.examples[int(i)] for i in self._epoch[1][index]])
+        return self.collate([self.examples[int(i)] for i in self._epoch[1][within]])
 
     def _batches(self, epoch: int, per_epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng((self.seed, epoch))
@@ -171,7 +181,7 @@ def fit(model: nn.Module, plan: BatchPlan, run: Run) -> None:
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=plan, data_collator=lambda items: items[0], callbacks=[progress]
     )
-    trainer.pop_callback("PrinterCallback")
+    trainer.pop_callback(PrinterCallback)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if trainer.accelerator.num_processes != world:
         raise RuntimeError(

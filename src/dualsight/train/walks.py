@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.progress import track
 from safetensors import safe_open
@@ -78,7 +77,7 @@ def _write(path: Path, house_seed: int, walks: Walks, rng: np.random.Generator, 
 
 def _walk(navmesh: NavMesh, walks: Walks, rng: np.random.Generator) -> list[Pose]:
     """A walk that mostly goes forward, turns now and then, and turns away from walls."""
-    pose = Pose(navmesh.random_point(rng), rng.integers(24) * math.radians(15))
+    pose = Pose(navmesh.random_point(rng), int(rng.integers(24)) * math.radians(15))
     poses = [pose]
     turn = 1
     while len(poses) < walks.length:
