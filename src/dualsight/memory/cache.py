@@ -37,6 +37,7 @@ class WindowCache(Cache):
         self.memory = memory
         self.drafts: list[tuple[Tensor, Tensor] | None] = [None] * memory.layers
         self.write: Write = self.draft
+        self._prompting = False
         super().__init__(layers=[WindowLayer(self, index) for index in range(memory.layers)])
 
     @contextmanager
@@ -55,14 +56,15 @@ class WindowCache(Cache):
             return keys, values
 
         with self._writing(write):
+            self._prompting = True
             yield self._additive(seen)
 
     @contextmanager
-    def unit(self, valid: Tensor | None = None) -> Generator[Tensor]:
+    def unit(self, valid: Tensor | None = None, rows: Sequence[int] | None = None) -> Generator[Tensor]:
         """Inside, a forward pass adds one unit to every session; leaving commits it, an exception does not.
 
-        ``valid`` (B, unit) is true where there is a token. Yields the additive attention mask (B, 1, unit, K). Any
-        draft is dropped.
+        ``valid`` (B, unit) is true where there is a token, ``rows`` (default: all) are the sessions for which the unit
+        counts. Yields the additive attention mask (B, 1, unit, K). Any draft is dropped.
         """
         self.drop_draft()
         memory = self.memory
@@ -80,7 +82,7 @@ class WindowCache(Cache):
 
         with self._writing(write):
             yield self._additive(seen)
-        memory.commit()
+        memory.commit(rows)
 
     def attention_mask(self, new: int) -> Tensor:
         """The 2-D mask (B, seen + new) that ``generate()`` wants for a draft of ``new`` tokens so far.
@@ -122,8 +124,10 @@ class WindowCache(Cache):
         return past[0].shape[2] if past else 0
 
     def seen(self, layer: int) -> int:
-        """Tokens since the session began (of the longest session), the draft included."""
+        """Tokens since the session began (of the longest session), the draft included: the next default position."""
         memory = self.memory
+        if self._prompting:
+            return 0
         return memory.permanent + max(memory.counts) * memory.unit + self._draft_length(layer)
 
     def held(self, layer: int) -> int:
@@ -145,7 +149,7 @@ class WindowCache(Cache):
         try:
             yield
         finally:
-            self.write = self.draft
+            self.write, self._prompting = self.draft, False
 
 
 class WindowLayer(CacheLayerMixin):

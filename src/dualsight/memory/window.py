@@ -128,9 +128,14 @@ class WindowMemory:
                 held[1, row, :, start : start + self.unit] = values[row].detach()
         return held[0, :, :, : step.extent], held[1, :, :, : step.extent], step.mask
 
-    def commit(self) -> None:
-        """Close the step: the current unit of every session becomes a past one."""
-        self.counts = [count + 1 for count in self.counts]
+    def commit(self, rows: Sequence[int] | None = None) -> None:
+        """Close the step: the current unit becomes a past one, in ``rows`` (default: all).
+
+        A session that sits out still sees at its next unit all that it would have seen: what was written for it lies
+        in the slot of that unit.
+        """
+        for row in range(self.batch) if rows is None else rows:
+            self.counts[row] += 1
         self._step = None
 
     def view(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -193,7 +198,7 @@ class WindowMemory:
         return other
 
     @property
-    def shape(self) -> dict[str, int]:
+    def shape(self) -> dict[str, Any]:
         """The sizes it was made with, as arguments of the constructor."""
         names = ("layers", "heads", "head_dim", "unit", "initial", "recent", "permanent", "batch")
         return {name: getattr(self, name) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -37,6 +38,6 @@ class UnitMemory(Protocol):
         """
         ...
 
-    def commit(self) -> None:
-        """End the step: the current unit becomes a past one."""
+    def commit(self, rows: Sequence[int] | None = None) -> None:
+        """End the step: the current unit becomes a past one, in ``rows`` (default: all)."""
         ...

@@ -36,6 +36,7 @@ class CameraHead(nn.Module):
         self.poseLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 3 * dim))
         self.adaln_norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.pose_branch = Mlp(dim, dim // 2, POSE_DIM)
+        nn.init.constant_(self.pose_branch.fc2.bias[7:], 0.25)  # below zero a field of view would get no gradient
 
     def forward(self, tokens: Tensor, attend: Attend = attend_all, rounds: int = 4) -> list[Tensor]:
         """Camera tokens of the last layer (B, S, dim) to one estimate (B, S, 9) per round, the last being the best.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -157,10 +157,13 @@ class Aggregator(nn.Module):
         attend = attend_all if visibility == "bidirectional" else windowed(visibility, tokens.shape[2])
         return self._alternate(tokens, rope, range(self.config.depth) if layers is None else layers, lambda _: attend)
 
-    def step(self, frame: Tensor, memory: UnitMemory, layers: Sequence[int] = (-2,)) -> list[Tensor]:
+    def step(
+        self, frame: Tensor, memory: UnitMemory, layers: Sequence[int] = (-2,), rows: Sequence[int] | None = None
+    ) -> list[Tensor]:
         """One more frame of every session: ``frame`` (B, 3, H, W) in [0, 1] to one (B, N, 2D) per layer asked for.
 
-        Advances ``memory`` by one unit. Sessions of a batch may be at different steps. Nothing is computed beyond
+        Advances ``memory`` by one unit, in those ``rows`` that take part (default: all); what comes out for the others
+        means nothing. Sessions of a batch may be at different steps. Nothing is computed beyond
         the last layer asked for, so the memory needs exactly that many layers (:meth:`memory_shape`).
         """
         order = torch.tensor([[min(count, 1)] for count in memory.counts], device=frame.device)
@@ -181,10 +184,10 @@ class Aggregator(nn.Module):
             return attend
 
         features = self._alternate(tokens, rope, layers, remember)
-        memory.commit()
+        memory.commit(rows)
         return [feature[:, 0] for feature in features]
 
-    def memory_shape(self, layers: Sequence[int] = (-2,), height: int = 0, width: int = 0) -> dict[str, int]:
+    def memory_shape(self, layers: Sequence[int] = (-2,), height: int = 0, width: int = 0) -> dict[str, Any]:
         """What a memory for :meth:`step` must be made for: ``WindowMemory(**aggregator.memory_shape(), batch=4)``.
 
         ``layers`` are those that the steps will ask for; frames are ``image_size`` squares unless said otherwise.
