@@ -3,9 +3,10 @@
 A shortest path over ground with obstacles is a chain of straight walks that turns only at convex corners of
 obstacles. So a place need only know its *root*: the last turning point, or goal, that it sees on its way. A wave runs
 outwards from the goals in order of distance; each cell it passes offers its root to the cells and turning points
-around it, which accept where they see that root and it is nearer than what they had. This is Theta* (Nash et al.,
-2007) without a target, with roots at the corners themselves instead of at cell centres, so the distances are lengths
-of real taut paths: never too short, and hardly ever longer than the shortest.
+around it, which accept where they see that root and it is nearer than what they had. Where the view is blocked, the
+corner that blocks it is where the path bends. This is Theta* (Nash et al., 2007) without a target, with roots at the
+corners themselves instead of at cell centres, so the distances are lengths of real taut paths: never too short, and
+hardly ever longer than the shortest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -47,7 +48,7 @@ class DistanceField:
     cost: NDArray[np.float64]
     """(N + M + G,) distance of each cell, turning point and goal, in cells."""
     root: NDArray[np.int32]
-    """(N + M + G,) the turning point or goal that each walks straight to, -1 for goals and places without a way."""
+    """(N + M + G,) the node that each walks straight to, -1 for goals and places without a way."""
 
     def distance(self, point) -> float:
         """Metres along the floor from ``point`` to the nearest goal; inf if there is no way.
@@ -58,7 +59,7 @@ class DistanceField:
         return self._nearest_root(point)[1] * self.mesh.shape.cell
 
     def path(self, point) -> NDArray[np.float64]:
-        """The shortest path from ``point`` to a goal as waypoints (K, 3): where it turns and where stairs begin and end.
+        """The shortest path from ``point`` to a goal as waypoints (K, 3): turns, and ends of stairs.
 
         Raises:
             OffNavMeshError: ``point`` is not on the navmesh.
@@ -66,9 +67,8 @@ class DistanceField:
         """
         node, distance = self._nearest_root(point)
         if math.isinf(distance):
-            raise UnreachableError(
-                f"no way leads from {np.round(point, 2).tolist()} to the goal: they lie on different islands"
-            )
+            start = np.asarray(point, float).round(2).tolist()
+            raise UnreachableError(f"no way leads from {start} to the goal: they lie on different islands")
         floor = self.mesh.floor
         places = np.concatenate([floor.node, self.goal])  # (N + M + G, 2)
         cells = np.concatenate([floor.node_cell, self.goal_cell])
@@ -107,65 +107,104 @@ def _simplify(points):
     return _simplify(points[: worst + 1]) + _simplify(points[worst:])[1:]
 
 
-@njit(cache=True, nogil=True)
+class _Wave(NamedTuple):
+    """The nodes (cells, turning points, goals: N + M + G) while the wave runs over them."""
+
+    place: NDArray[np.float64]
+    """(N + M + G, 2) x, z in cells."""
+    cell: NDArray[np.int32]
+    cost: NDArray[np.float64]
+    root: NDArray[np.int32]
+    heap: NDArray[np.int64]
+    """The nodes that have yet to make their offers, a binary heap by cost; the last entry is how many they are."""
+    slot: NDArray[np.int64]
+    """Where a node is in the heap, or -1."""
+
+
 def spread(floor, goal_cell, goal):
-    """Distances from goals (G,) in cells ``goal_cell`` at positions ``goal`` (G, 2).
+    """Distances from goals (G,) in cells ``goal_cell`` at places ``goal`` (G, 2).
 
     Returns:
         ``cost`` and ``root`` (N + M + G,) of every cell, turning point and goal: the distance in cells (inf where
         there is no way), and the node it walks straight to (-1 for goals and where there is no way).
     """
+    n = len(floor.node) + len(goal)
+    wave = _Wave(
+        place=np.concatenate([floor.node, goal]),
+        cell=np.concatenate([floor.node_cell, goal_cell]),
+        cost=np.full(n, math.inf),
+        root=np.full(n, -1, np.int32),
+        heap=np.zeros(n + 1, np.int64),
+        slot=np.full(n, -1, np.int64),
+    )
+    _run(floor, wave)
+    return wave.cost, wave.root
+
+
+@njit(cache=True, nogil=True)
+def _run(floor, wave):
     n_cells, n = len(floor.column), len(floor.node)
-    node = np.concatenate((floor.node, goal))
-    node_cell = np.concatenate((floor.node_cell, goal_cell))
-    cost = np.full(len(node), math.inf)
-    root = np.full(len(node), -1, np.int32)
-    heap = np.empty(len(node), np.int64)
-    slot = np.full(len(node), -1, np.int64)
-    size = 0
-    for g in range(n, len(node)):
-        cost[g] = 0.0
-        size = _rise(heap, slot, size, cost, g)
-    while size > 0:
-        u = heap[0]
-        size = _drop_first(heap, slot, size, cost)
-        r = u if u >= n_cells else root[u]
-        for k in range(9):
-            q = floor.around[node_cell[u], k]
+    for goal in range(n, len(wave.cost)):
+        wave.cost[goal] = 0.0
+        _rise(wave, goal)
+    while wave.heap[-1] > 0:
+        u = _take_first(wave)
+        r = u if u >= n_cells else wave.root[u]
+        for q in floor.around[wave.cell[u]]:
             if q < 0:
                 continue
             for t in range(floor.first_turn[q] - 1, floor.first_turn[q + 1]):
                 v = q if t < floor.first_turn[q] else t  # the cell itself, then its turning points
-                dx, dz = node[v, 0] - node[r, 0], node[v, 1] - node[r, 1]
-                if cost[r] + math.sqrt(dx * dx + dz * dz) >= cost[v] - GAIN:
+                blocked = _offer(floor, wave, v, r)
+                if blocked < 0:
                     continue
-                reached, _, length = walk(floor.link, floor.profile, q, node[v, 0], node[v, 1], node[r, 0], node[r, 1])
-                if reached == node_cell[r] and cost[r] + length < cost[v] - GAIN:
-                    cost[v], root[v] = cost[r] + length, r
-                    size = _rise(heap, slot, size, cost, v)
-    return cost, root
+                for p in floor.around[blocked]:
+                    if p >= 0:
+                        for corner in range(floor.first_turn[p], floor.first_turn[p + 1]):
+                            _offer(floor, wave, v, corner)
+                _offer(floor, wave, v, u)
 
 
 @njit(cache=True, nogil=True)
-def _rise(heap, slot, size, cost, v):
-    """Put node v, new or with a lower cost than before, at its place in the binary heap; returns the heap's size."""
+def _offer(floor, wave, v, r):
+    """Let node v walk straight to node r if it gains by it; returns the cell where the view is blocked, or -1."""
+    x0, z0, x1, z1 = wave.place[v, 0], wave.place[v, 1], wave.place[r, 0], wave.place[r, 1]
+    if wave.cost[r] + math.sqrt((x1 - x0) ** 2 + (z1 - z0) ** 2) >= wave.cost[v] - GAIN:
+        return -1
+    reached, _, length = walk(floor.link, floor.profile, wave.cell[v], x0, z0, x1, z1)
+    if reached != wave.cell[r]:
+        return reached
+    if wave.cost[r] + length < wave.cost[v] - GAIN:
+        wave.cost[v], wave.root[v] = wave.cost[r] + length, r
+        _rise(wave, v)
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _rise(wave, v):
+    """Put node v, new or with a lower cost than before, at its place in the heap."""
+    heap, slot, cost = wave.heap, wave.slot, wave.cost
     i = slot[v]
     if i < 0:
-        i = size
-        size += 1
+        i = heap[-1]
+        heap[-1] += 1
     while i > 0 and cost[heap[(i - 1) // 2]] > cost[v]:
         heap[i] = heap[(i - 1) // 2]
         slot[heap[i]] = i
         i = (i - 1) // 2
     heap[i], slot[v] = v, i
-    return size
 
 
 @njit(cache=True, nogil=True)
-def _drop_first(heap, slot, size, cost):
-    """Take the cheapest node off the heap; returns the heap's size."""
-    slot[heap[0]] = -1
-    size -= 1
+def _take_first(wave):
+    """The node with the lowest cost, off the heap."""
+    heap, slot, cost = wave.heap, wave.slot, wave.cost
+    first = heap[0]
+    slot[first] = -1
+    heap[-1] -= 1
+    size = heap[-1]
+    if size == 0:
+        return first
     v = heap[size]
     i = 0
     while 2 * i + 1 < size:
@@ -177,9 +216,8 @@ def _drop_first(heap, slot, size, cost):
         heap[i] = heap[child]
         slot[heap[i]] = i
         i = child
-    if size > 0:
-        heap[i], slot[v] = v, i
-    return size
+    heap[i], slot[v] = v, i
+    return first
 
 
 @njit(cache=True, nogil=True)

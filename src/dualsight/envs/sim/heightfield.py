@@ -22,6 +22,10 @@ NO_FLOOR = -math.inf
 TOUCHING = 1e-3
 """Spans less than this far apart (m) are one."""
 
+GRAZING = 1e-3
+"""What reaches less than this far into a column (in cells) is not in it: a wall whose face lies on the border between
+two columns takes no ground from the room."""
+
 DIRECTIONS = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])
 """The (column, row) steps to the four neighbours: -X, +Z, +X, -Z. Consecutive ones are perpendicular."""
 
@@ -40,13 +44,14 @@ def find_floors(vertices, triangles, size, cell, height, max_climb, max_slope):
         ``column`` (N, 2) int32 grid position, ``floor`` (N,) and ``ceiling`` (N,) metres, in the order of rows, then
         columns, then height.
     """
-    vertices = np.ascontiguousarray(vertices, np.float64)
-    edges = vertices[triangles[:, 1:]] - vertices[triangles[:, :1]]  # (T, 2, 3)
-    normal = np.cross(edges[:, 0], edges[:, 1])
-    flat = normal[:, 1] > math.cos(math.radians(max_slope)) * np.linalg.norm(normal, axis=1)
+    corners = np.asarray(vertices, np.float64)[triangles]  # (T, 3, 3)
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
+    flat = normal[:, 1] > math.cos(math.radians(max_slope))
 
-    scaled = vertices / np.array([cell, 1.0, cell])
-    where, spans = _rasterise(scaled, triangles.astype(np.int64), flat, size[0], size[1])
+    # faces are drawn back into their solid by a hair, so that one on a border of columns falls on the solid's side
+    sunk = corners / [cell, 1.0, cell] - 2 * GRAZING * (normal * [1.0, 0.0, 1.0])[:, None]
+    where, spans = _rasterise(sunk, flat, size[0], size[1])
     order = np.lexsort((spans[:, 0], where))
     where, spans = _merge(where[order], spans[order], max_climb)
     first = np.searchsorted(where, np.arange(size[0] * size[1] + 1))
@@ -80,19 +85,26 @@ def _clip(polygon, n, axis, at, sign, out):
 
 
 @njit(cache=True, nogil=True)
-def _rasterise(vertices, triangles, flat, nx, nz):
+def _columns(positions, n):
+    """The first and the last of ``n`` columns that something with these corner positions along an axis reaches."""
+    first = min(max(math.floor(positions.min() + GRAZING), 0), n - 1)
+    return first, max(first, min(math.ceil(positions.max() - GRAZING) - 1, n - 1))
+
+
+@njit(cache=True, nogil=True)
+def _rasterise(corners, flat, nx, nz):
     """The span that each triangle leaves in each column it touches.
 
-    ``vertices`` has X and Z in columns. Returns the flat column index (S,) and (S, 3) lowest, highest and floor height;
-    the floor is that of the triangle's plane in the middle of the column, so slopes are not lifted by half a cell.
+    ``corners`` (T, 3, 3) has X and Z in columns. Returns the flat column index (S,), and lowest, highest and floor
+    height (S, 3); the floor is that of the triangle's plane in the middle of the column, so slopes are not lifted by
+    half a cell.
     """
     where = np.empty(1 << 16, np.int32)
     spans = np.empty((1 << 16, 3))
     rest, row, tile, spare = np.empty((12, 3)), np.empty((12, 3)), np.empty((12, 3)), np.empty((12, 3))
     count = 0
-    for t in range(len(triangles)):
-        for k in range(3):
-            rest[k] = vertices[triangles[t, k]]
+    for t in range(len(corners)):
+        rest[:3] = corners[t]
         n = 3
         uy, vy = rest[1, 1] - rest[0, 1], rest[2, 1] - rest[0, 1]
         ux, vx = rest[1, 0] - rest[0, 0], rest[2, 0] - rest[0, 0]
@@ -102,8 +114,7 @@ def _rasterise(vertices, triangles, flat, nx, nz):
             up = uz * vx - ux * vz
             slope_x, slope_z = -(uy * vz - uz * vy) / up, -(ux * vy - uy * vx) / up
             level = rest[0, 1] - slope_x * rest[0, 0] - slope_z * rest[0, 2]
-        j0 = int(min(rest[0, 2], rest[1, 2], rest[2, 2]))
-        j1 = min(int(max(rest[0, 2], rest[1, 2], rest[2, 2])), nz - 1)
+        j0, j1 = _columns(rest[:3, 2], nz)
         for j in range(j0, j1 + 1):
             m = n
             if j < j1:
@@ -114,8 +125,7 @@ def _rasterise(vertices, triangles, flat, nx, nz):
                 row[:n] = rest[:n]
             if m == 0:
                 continue
-            i0 = int(row[:m, 0].min())
-            i1 = min(int(row[:m, 0].max()), nx - 1)
+            i0, i1 = _columns(row[:m, 0], nx)
             for i in range(i0, i1 + 1):
                 p = m
                 if i < i1:

@@ -13,6 +13,9 @@ from numba import njit
 SAMPLE = 6
 """Cells crossed between two samples of the floor's height: long enough that the sawtooth of cells does not count."""
 
+ROUGHNESS = 1.5
+"""How far (in cells) a walk that slides goes around the steps of a slanting wall."""
+
 MARGIN = 1e-6
 """How far inside a cell (in cells) a walk stops, so that its end lies in that cell after any rounding."""
 
@@ -91,23 +94,27 @@ def _into(column, x, z):
 
 @njit(cache=True, nogil=True)
 def _slide(floor, cell, x0, z0, x1, z1):
-    """The reachable place nearest to (x1, z1) within the disc over the segment: along a straight wall it is the foot of
-    the perpendicular (Thales), as Detour's ``moveAlongSurface`` finds it. Walls of any direction, made of cells, work
-    alike."""
+    """The reachable place nearest to (x1, z1) and no further from (x0, z0) than it.
+
+    Along a straight wall that is the foot of the perpendicular. It lies on the circle over the segment (Thales), so the
+    search floods a disc little larger, as Detour's ``moveAlongSurface`` does. The roughness of slanting walls, which
+    are made of cells, is within its margin.
+    """
     middle_x, middle_z = (x0 + x1) / 2, (z0 + z1) / 2
-    radius = math.hypot(x1 - x0, z1 - z0) / 2 + 1e-3
+    length = math.hypot(x1 - x0, z1 - z0)
+    radius = length / 2 + ROUGHNESS
     corner_i, corner_j = math.floor(middle_x - radius) - 1, math.floor(middle_z - radius) - 1
     side = math.ceil(2 * radius) + 4
     seen = np.zeros((side, side), np.bool_)
     queue = np.empty(side * side, np.int64)
     queue[0], head, tail = cell, 0, 1
     seen[floor.column[cell, 0] - corner_i, floor.column[cell, 1] - corner_j] = True
-    best, best_x, best_z, nearest = cell, x0, z0, math.hypot(x1 - x0, z1 - z0)
+    best, best_x, best_z, nearest = cell, x0, z0, length
     while head < tail:
         q = queue[head]
         head += 1
         x, z = _into(floor.column[q], x1, z1)
-        if math.hypot(x1 - x, z1 - z) < nearest and math.hypot(x - middle_x, z - middle_z) <= radius:
+        if math.hypot(x1 - x, z1 - z) < nearest and math.hypot(x - x0, z - z0) <= length:
             best, best_x, best_z, nearest = q, x, z, math.hypot(x1 - x, z1 - z)
         for d in range(4):
             r = floor.link[q, d]
