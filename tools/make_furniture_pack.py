@@ -21,7 +21,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from mesh_ops import ambient_occlusion, areas, split_at_creases, to_metres, transfer_uv, visible, weld
+from mesh_ops import ambient_occlusion, areas, outward, split_at_creases, to_metres, transfer_uv, visible, weld
 from PIL import Image
 from safetensors.numpy import save
 from simplify import simplify
@@ -56,8 +56,9 @@ def make_piece(library: zipfile.ZipFile, row: dict[str, str], entry: dict[str, s
     share = np.bincount(mesh.material, areas(mesh.vertices, mesh.triangles), len(mesh.names))
     mesh = mesh.only((share > TINY * share.sum())[mesh.material])
 
-    places, welded, proper = weld(mesh.vertices, mesh.triangles)
-    vertices, triangles, material = simplify(places, welded, mesh.material[proper], int(row["triangles"]))
+    places, welded, left = weld(mesh.vertices, mesh.triangles)
+    vertices, triangles, material = simplify(places, welded, mesh.material[left], int(row["triangles"]))
+    triangles = outward(vertices, triangles)
     kept, material = np.unique(material, return_inverse=True)
 
     uv = np.zeros((len(triangles), 3, 2))
@@ -126,11 +127,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("deb", type=Path, help="sweethome3d-furniture_1.8-1_all.deb")
     parser.add_argument("out", type=Path, help="the assets folder")
+    parser.add_argument("--only", nargs="*", help="names of the pieces to make (to try something out)")
     arguments = parser.parse_args()
     library = open_package(arguments.deb)
     catalog = read_catalog(library)
     with open(Path(__file__).with_name("furniture_pieces.csv"), newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if not arguments.only or row["name"] in arguments.only]
 
     tensors, records, textures, table = {}, [], {}, []
     for row in rows:

@@ -12,6 +12,12 @@ from wavefront import Mesh
 
 CREASE = np.cos(np.radians(40))
 """Triangles that meet at a sharper angle do not share a vertex, so that light breaks there."""
+WELD = 0.002
+"""Vertices closer than this share of the diagonal become one."""
+SAMPLES = np.array([[1, 1, 1], [6, 1, 1], [1, 6, 1], [1, 1, 6], [4, 4, 1], [4, 1, 4], [1, 4, 4]], float) / np.array(
+    [[3], [8], [8], [8], [9], [9], [9]]
+)
+"""Barycentric places at which a triangle is looked at: its middle, near its corners and its edges."""
 SEEN = 0.02
 """Triangles from which fewer rays get away on both sides are inside the piece."""
 
@@ -59,19 +65,48 @@ def escapes(vertices: NDArray, triangles: NDArray, origins: NDArray, normal: NDA
 
 
 def visible(vertices: NDArray, triangles: NDArray) -> NDArray:
-    """(T,) can a triangle be seen from outside, from either side?"""
-    centre, normal = vertices[triangles].mean(axis=1), normals(vertices, triangles)
-    front = escapes(vertices, triangles, centre, normal, 64)
-    back = escapes(vertices, triangles, centre, -normal, 64)
-    return np.maximum(front, back) > SEEN
+    """(T,) can some part of a triangle be seen from outside, from either side?"""
+    return sides(vertices, triangles, SAMPLES, 32).max(axis=(0, 1)) > SEEN
+
+
+def outward(vertices: NDArray, triangles: NDArray) -> NDArray:
+    """(T, 3) the triangles, each turned so that its front is the side that sees more of the world.
+
+    A sheet sees as much from both sides: its front is then the side that looks up or to the front of the piece.
+    """
+    front, back = sides(vertices, triangles, SAMPLES[:1], 128)[:, 0]
+    towards = normals(vertices, triangles) @ np.array([0.0, 0.6, 0.8])
+    return np.where((front - back + 0.1 * towards < 0)[:, None], triangles[:, ::-1], triangles)
+
+
+def sides(vertices: NDArray, triangles: NDArray, samples: NDArray, rays: int) -> NDArray:
+    """(2, S, T) share of the rays that leave the piece from the front and the back of S points of each triangle."""
+    corners, normal = vertices[triangles], normals(vertices, triangles)
+    points = np.einsum("sk,tkc->stc", samples, corners)
+    return np.array(
+        [[escapes(vertices, triangles, origins, side * normal, rays) for origins in points] for side in (1, -1)]
+    )
 
 
 def weld(vertices: NDArray, triangles: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """One vertex per place (0.1 mm): vertices, triangles, and which triangles kept three corners."""
-    places, inverse = np.unique(np.round(vertices, 4), axis=0, return_inverse=True)
-    triangles = inverse.ravel()[triangles]
-    proper = (triangles != np.roll(triangles, 1, axis=1)).all(axis=1)
-    return places, triangles[proper], proper
+    """Merge vertices closer than ``WELD`` of the piece's diagonal, and so the two sheets of a thin wall.
+
+    Returns:
+        vertices, the triangles that are left (three corners, each set of corners once), and their old indices.
+    """
+    tolerance = WELD * np.linalg.norm(np.ptp(vertices, axis=0))
+    places, inverse = np.unique(np.round(vertices, 5), axis=0, return_inverse=True)
+    leader = np.full(len(places), -1)
+    for v, near in enumerate(cKDTree(places).query_ball_point(places, tolerance)):
+        if leader[v] < 0:
+            free = [w for w in near if leader[w] < 0]
+            leader[free] = v
+    triangles = leader[inverse.ravel()][triangles]
+    proper = np.flatnonzero((triangles != np.roll(triangles, 1, axis=1)).all(axis=1))
+    _, first = np.unique(np.sort(triangles[proper], axis=1), axis=0, return_index=True)
+    kept = proper[np.sort(first)]
+    used, renamed = np.unique(triangles[kept], return_inverse=True)
+    return places[used], renamed.reshape(-1, 3), kept
 
 
 def transfer_uv(mesh: Mesh, vertices: NDArray, triangles: NDArray) -> NDArray:

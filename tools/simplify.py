@@ -3,7 +3,8 @@
 An edge (u, v) is collapsed onto the point p that minimises ``[p 1] (Qu + Qv) [p 1]^T``, where Q sums the squared
 distances to the planes of the triangles around a vertex. Edges that have not exactly two triangles of one material are
 seams: a plane through the edge, square to its triangle, is added, so that outlines and patches of colour keep their
-shape.
+shape. To the quadric error comes the square of the area that a collapse takes away or adds: without it, what is thin
+(leaves, tubes, slats) has next to no error and is the first to vanish.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ SEAM_WEIGHT = 4.0
 """How much stiffer a seam is than a surface of the same area."""
 ANCHOR = 1e-3
 """Weight of the distance to the vertex itself: keeps flat regions well posed."""
+AREA_WEIGHT = 2.0
+"""Weight of the squared change of area."""
 FLIP = 0.2
 """Least cosine between the normals of a triangle before and after a collapse."""
 
@@ -146,6 +149,36 @@ def _flips(vertices, triangles, alive, around, u, v, place):
 
 
 @njit
+def _area_change(vertices, triangles, alive, around, u, v, place):
+    """Area after minus area before, when ``u`` and ``v`` both move to ``place``."""
+    change = 0.0
+    for end in range(2):
+        here, other = (u, v) if end == 0 else (v, u)
+        for t in around[here]:
+            if not alive[t]:
+                continue
+            corner = triangles[t]
+            shared = (corner == other).any()
+            if shared and end == 1:
+                continue
+            change -= np.linalg.norm(_normal(vertices[corner[0]], vertices[corner[1]], vertices[corner[2]])) / 2
+            if not shared:
+                moved = vertices[corner]
+                for k in range(3):
+                    if corner[k] == here:
+                        moved[k] = place
+                change += np.linalg.norm(_normal(moved[0], moved[1], moved[2])) / 2
+    return change
+
+
+@njit
+def _cost(vertices, triangles, quadrics, alive, around, u, v):
+    """What it costs to collapse the edge (u, v), and the point to collapse it to."""
+    error, place = _target(quadrics[u] + quadrics[v], vertices[u], vertices[v])
+    return error + AREA_WEIGHT * _area_change(vertices, triangles, alive, around, u, v, place) ** 2, place
+
+
+@njit
 def _collapse(vertices, triangles, quadrics, edges, target):
     """Greedy collapse in place; returns which triangles are left. Stale heap entries are known by their stamps."""
     stamp = np.zeros(len(vertices), np.int64)
@@ -158,14 +191,14 @@ def _collapse(vertices, triangles, quadrics, edges, target):
     heap = [(0.0, np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]
     for e in range(len(edges)):
         u, v = edges[e, 0], edges[e, 1]
-        cost, _ = _target(quadrics[u] + quadrics[v], vertices[u], vertices[v])
+        cost, _ = _cost(vertices, triangles, quadrics, alive, around, u, v)
         heapq.heappush(heap, (cost, u, v, np.int64(0)))
 
     while left > target and len(heap) > 0:
         _, u, v, when = heapq.heappop(heap)
         if when != stamp[u] + stamp[v] or stamp[u] < 0 or stamp[v] < 0:
             continue
-        _, place = _target(quadrics[u] + quadrics[v], vertices[u], vertices[v])
+        _, place = _cost(vertices, triangles, quadrics, alive, around, u, v)
         if _flips(vertices, triangles, alive, around, u, v, place) or _flips(
             vertices, triangles, alive, around, v, u, place
         ):
@@ -192,6 +225,6 @@ def _collapse(vertices, triangles, quadrics, edges, target):
                 w = triangles[t, k]
                 if w not in seen:
                     seen.add(w)
-                    cost, _ = _target(quadrics[u] + quadrics[w], vertices[u], vertices[w])
+                    cost, _ = _cost(vertices, triangles, quadrics, alive, around, u, w)
                     heapq.heappush(heap, (cost, u, w, stamp[u] + stamp[w]))
     return alive

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 
-from dualsight.envs.sim import joinery
+from dualsight.envs.sim import decor, joinery
 from dualsight.envs.sim.colors import COLORS
 from dualsight.envs.sim.piece import PALETTES, Model, tinted
 from dualsight.envs.sim.scene import Material
@@ -29,7 +29,7 @@ ASSETS = Path(__file__).with_name("assets")
 @cache
 def catalog() -> tuple[Model, ...]:
     """Every model, the shipped ones first; loaded once."""
-    return (*_shipped(), *joinery.pieces())
+    return (*_shipped(), *joinery.pieces(), *decor.pieces())
 
 
 def models(category: str | None = None, room: str | None = None) -> list[Model]:

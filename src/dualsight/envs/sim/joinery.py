@@ -4,37 +4,452 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
+from dualsight.envs.sim.colors import COLORS
 from dualsight.envs.sim.piece import Model
-from dualsight.envs.sim.textures import REPEAT, texture
+from dualsight.envs.sim.scene import Material
+from dualsight.envs.sim.textures import texture
 from dualsight.envs.sim.workbench import Bench
 
 METAL, DARK, WHITE, GLASS = (0.68, 0.69, 0.70), (0.10, 0.10, 0.11), (0.94, 0.94, 0.93), (0.16, 0.20, 0.24)
-WOOD = REPEAT["wood"]
+EVERYWHERE = "living room, bedroom, office, hall, dining room"
 
 
 def pieces() -> Iterator[Model]:
     """Every piece made here."""
-    for size, name in (((2.0, 1.4), "rug"), ((2.6, 0.8), "runner")):
-        yield rug(*size, name)
-    yield coffee_table()
+    yield table("coffee table", "coffee table", (1.1, 0.42, 0.6), "living room")
+    yield table("square table", "table", (0.9, 0.75, 0.9), "kitchen, dining room, hall, storage room")
+    yield table("console", "side table", (0.9, 0.8, 0.32), "hall, living room", "floor_wall")
+    yield chest("dresser", "dresser", (1.0, 0.85, 0.45), 4, 2, "bedroom, hall")
+    yield chest("sideboard", "sideboard", (1.6, 0.8, 0.42), 1, 4, "dining room, living room")
+    yield chest("television stand", "tv stand", (1.4, 0.45, 0.42), 1, 3, "living room, bedroom")
+    yield chest("shoe cabinet", "shoe cabinet", (0.8, 1.0, 0.3), 3, 1, "hall")
+    yield chest("hinged wardrobe", "wardrobe", (1.5, 2.1, 0.6), 1, 3, "bedroom, hall")
+    yield bookshelf()
+    yield bunk_bed()
+    yield upright_piano()
+    yield grandfather_clock()
+    yield fireplace()
+    yield kitchen_island()
+    yield stove()
+    yield microwave()
+    yield washing_machine()
+    yield bathtub()
+    yield water_heater()
+    yield metal_shelf()
+    yield ironing_board()
+    yield treadmill()
+    yield aquarium()
+    yield coat_rack()
+    yield crate()
+    yield barrel()
+    yield dustbin()
+    yield laundry_basket()
+    yield door_leaf()
 
 
-def rug(width: float, depth: float, name: str) -> Model:
-    """A flat carpet with a border."""
-    bench = Bench()
-    pile = bench.use(texture("carpet", "red"), tint=True)
-    edge = bench.paint(WHITE, "edge")
-    bench.box((0, 0, 0), (width, 0.008, depth), edge)
-    bench.box((0.08, 0, 0.08), (width - 0.08, 0.012, depth - 0.08), pile)
-    return bench.finish(name, "rug", "living room, bedroom, hall, office", "floor_free", "red", "fabric")
-
-
-def coffee_table() -> Model:
-    """A low table."""
-    bench = Bench()
+def table(name: str, category: str, size: tuple[float, float, float], rooms: str, placement="floor_free") -> Model:
+    """A top on four legs."""
+    bench, (w, h, d) = Bench(), size
     wood = bench.use(texture("wood", "brown"), tint=True)
-    bench.box((0, 0.36, 0), (1.1, 0.41, 0.6), wood, WOOD, hidden="")
-    for x in (0.03, 1.01):
-        for z in (0.03, 0.51):
-            bench.box((x, 0, z), (x + 0.06, 0.36, z + 0.06), wood, WOOD, hidden="top bottom")
-    return bench.finish("coffee table", "coffee table", "living room", "floor_free", "brown", "wood")
+    bench.box((0, h - 0.045, 0), (w, h, d), wood, hidden="")
+    bench.legs((0.03, 0, 0.03), (w - 0.03, h - 0.045, d - 0.03), 0.06, wood)
+    return bench.finish(name, category, rooms, placement, "brown", "wood")
+
+
+def chest(name: str, category: str, size: tuple[float, float, float], rows: int, columns: int, rooms: str) -> Model:
+    """A body with ``rows`` x ``columns`` drawers or doors and their handles."""
+    bench, (w, h, d) = Bench(), size
+    wood = bench.use(texture("wood", "light brown"), tint=True)
+    gap, metal = bench.paint(DARK, "gap"), bench.paint(METAL, "handle")
+    bench.box((0, 0.05, 0), (w, h, d - 0.02), wood)
+    bench.box((0.02, 0, 0.03), (w - 0.02, 0.05, d - 0.05), gap, hidden="top bottom back")
+    bench.picture((0.01, 0.06, d - 0.019), (w - 0.01, h - 0.01, d - 0.019), gap)
+    a, b = (w - 0.02) / columns, (h - 0.09) / rows
+    upright = b > a
+    for column in range(columns):
+        for row in range(rows):
+            x, y = 0.01 + column * a, 0.07 + row * b
+            bench.box((x + 0.005, y + 0.005, d - 0.019), (x + a - 0.005, y + b - 0.005, d), wood, hidden="back")
+            cx, cy = (x + 0.9 * a, y + b / 2) if upright else (x + a / 2, y + 0.7 * b)
+            half = np.array([0.01, 0.09]) if upright else np.array([0.07, 0.01])
+            bench.box((cx - half[0], cy - half[1], d), (cx + half[0], cy + half[1], d + 0.025), metal, hidden="back")
+    return bench.finish(name, category, rooms, "floor_wall", "", "wood")
+
+
+def books(seed: int) -> Material:
+    """A shelf full of spines."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((64, 128, 3))
+    x = 0
+    while x < 128:
+        width, height = rng.integers(4, 10), rng.integers(38, 60)
+        spine = np.array(list(COLORS.values())[rng.integers(len(COLORS))]) * rng.uniform(0.6, 1.0)
+        picture[64 - height :, x : x + width - 1] = spine
+        picture[64 - height + 8 : 64 - height + 11, x : x + width - 1] = spine * 0.5 + 0.4
+        x += width
+    return Material("books", texture=(picture * 255).astype(np.uint8))
+
+
+def bookshelf() -> Model:
+    """Five shelves of books."""
+    bench = Bench()
+    wood = bench.use(texture("wood", "dark brown"), tint=True)
+    w, h, d = 1.1, 2.0, 0.32
+    for x in (0.0, w - 0.03):
+        bench.box((x, 0, 0), (x + 0.03, h, d), wood)
+    bench.box((0.03, 0, 0), (w - 0.03, h, 0.02), wood, hidden="left right bottom")
+    for shelf in range(6):
+        y = 0.06 + shelf * (h - 0.09) / 5
+        bench.box((0.03, y, 0.02), (w - 0.03, y + 0.03, d), wood, hidden="left right back")
+        if shelf < 5:
+            filled = 0.06 + (w - 0.12) * (1.0, 0.8, 1.0, 0.6, 0.9)[shelf]
+            row = bench.use(books(shelf))
+            bench.box((0.04, y + 0.03, 0.03), (filled, y + 0.31, d - 0.08), row, 1.0, "front back left bottom")
+            bench.picture((0.04, y + 0.03, d - 0.08), (filled, y + 0.33, d - 0.08), row)
+    return bench.finish("bookshelf", "bookcase", "living room, office, hall, bedroom", "floor_wall", "brown", "wood")
+
+
+def bunk_bed() -> Model:
+    """Two beds, one over the other, and a ladder."""
+    bench = Bench()
+    wood = bench.use(texture("wood", "light brown"))
+    cover, sheet = bench.use(texture("fabric", "blue"), tint=True), bench.paint(WHITE, "sheet")
+    bench.legs((0, 0, 0), (1.0, 1.7, 2.05), 0.07, wood)
+    for y in (0.3, 1.2):
+        bench.box((0.02, y, 0.02), (0.98, y + 0.12, 2.03), wood, hidden="")
+        bench.box((0.05, y + 0.12, 0.06), (0.95, y + 0.26, 1.99), sheet)
+        bench.box((0.04, y + 0.14, 0.6), (0.96, y + 0.28, 2.0), cover, 0.4)
+        bench.box((0.15, y + 0.26, 0.1), (0.85, y + 0.36, 0.45), sheet)
+    bench.box((0.96, 1.5, 0.07), (0.98, 1.62, 1.5), wood, hidden="")
+    for rung in range(5):
+        y = 0.25 + 0.28 * rung
+        bench.box((1.0, y, 1.55), (1.03, y + 0.04, 1.95), wood, hidden="")
+    for z in (1.55, 1.91):
+        bench.box((0.99, 0, z), (1.04, 1.7, z + 0.04), wood)
+    return bench.finish("bunk bed", "bunk bed", "bedroom", "floor_wall", "blue", "fabric")
+
+
+def upright_piano() -> Model:
+    """A piano for a small room."""
+    bench = Bench()
+    body = bench.use(texture("wood", "dark brown"), tint=True)
+    ivory, ebony = bench.paint(WHITE, "ivory"), bench.paint(DARK, "ebony")
+    bench.box((0, 0, 0), (1.5, 1.25, 0.36), body)
+    bench.box((0, 0.6, 0.36), (1.5, 0.7, 0.64), body, hidden="back")
+    for x in (0.0, 1.44):
+        bench.box((x, 0, 0.56), (x + 0.06, 0.6, 0.64), body)
+    bench.box((0.1, 0.7, 0.42), (1.4, 0.72, 0.62), ivory)
+    for key in range(51):
+        if key % 7 not in (2, 6):
+            x = 0.118 + key * 0.025
+            bench.box((x, 0.72, 0.43), (x + 0.012, 0.73, 0.54), ebony, hidden="bottom back")
+    return bench.finish("upright piano", "piano", "living room, hall", "floor_wall", "brown", "piano")
+
+
+def grandfather_clock() -> Model:
+    """A tall clock with a pendulum behind glass."""
+    bench = Bench()
+    wood, glass = bench.use(texture("wood", "dark brown"), tint=True), bench.paint(GLASS, "glass")
+    face, gold, dark = bench.paint(WHITE, "face"), bench.paint((0.80, 0.62, 0.25), "gold"), bench.paint(DARK, "hands")
+    bench.box((0, 0, 0), (0.5, 0.45, 0.28), wood)
+    bench.box((0.07, 0.45, 0.03), (0.43, 1.5, 0.25), wood)
+    bench.box((0.02, 1.5, 0), (0.48, 2.0, 0.28), wood, hidden="")
+    bench.box((0.0, 2.0, 0), (0.5, 2.06, 0.3), wood, hidden="")
+    bench.picture((0.13, 0.55, 0.251), (0.37, 1.4, 0.251), glass)
+    bench.disc((0.25, 0.75, 0.253), 0.08, gold)
+    bench.box((0.243, 0.75, 0.251), (0.257, 1.4, 0.253), gold, hidden="back")
+    clock_face(bench, (0.25, 1.75, 0.281), 0.19, face, gold, dark)
+    return bench.finish("grandfather clock", "grandfather clock", "living room, hall, dining room", "floor_wall")
+
+
+def clock_face(bench: Bench, centre: tuple[float, float, float], radius: float, face: int, rim: int, dark: int) -> None:
+    """A dial at ten past ten that faces +Z."""
+    x, y, z = centre
+    bench.disc((x, y, z), radius, rim, 24)
+    bench.disc((x, y, z + 0.004), 0.88 * radius, face, 24)
+    for hour in range(12):
+        angle = np.pi * hour / 6
+        bench.disc(
+            (x + 0.75 * radius * np.sin(angle), y + 0.75 * radius * np.cos(angle), z + 0.006), 0.05 * radius, dark, 4
+        )
+    for angle, length in ((-1.05, 0.5), (1.05, 0.68)):
+        tip = radius * length * np.array([np.sin(angle), np.cos(angle), 0])
+        across = 0.045 * radius * np.array([np.cos(angle), -np.sin(angle), 0])
+        base = np.array([x, y, z + 0.008])
+        corners = np.array([base - across, base + across, base + tip + across, base + tip - across])
+        bench.quad(corners[::-1] if np.cross(across, tip)[2] < 0 else corners, dark, np.zeros((4, 2)))
+
+
+def fireplace() -> Model:
+    """A brick chimney piece with embers."""
+    bench = Bench()
+    brick, stone = bench.use(texture("brick", "red")), bench.use(texture("marble", "white"))
+    soot, fire, log = (
+        bench.paint((0.05, 0.04, 0.04), "soot"),
+        bench.paint((1.0, 0.55, 0.10), "fire"),
+        bench.paint((0.3, 0.18, 0.1), "log"),
+    )
+    for x in (0.0, 1.15):
+        bench.box((x, 0, 0), (x + 0.35, 1.0, 0.4), brick)
+    bench.box((0.35, 0.7, 0), (1.15, 1.0, 0.4), brick, hidden="left right")
+    bench.box((-0.08, 1.0, 0), (1.58, 1.08, 0.48), stone, hidden="")
+    bench.box((0.35, 0, 0), (1.15, 0.7, 0.05), soot, hidden="left right top bottom back")
+    bench.box((0.35, 0, 0.05), (1.15, 0.03, 0.4), soot, hidden="left right back bottom")
+    for x, z in ((0.5, 0.15), (0.62, 0.24)):
+        bench.box((x, 0.03, z), (x + 0.4, 0.12, z + 0.08), log)
+    for x, height in ((0.55, 0.26), (0.66, 0.36), (0.78, 0.3), (0.9, 0.2)):
+        bench.turned([(0.05, 0.1), (0.06, 0.16), (0.0, height)], fire, (x, 0, 0.2), 5)
+    return bench.finish("fireplace", "fireplace", "living room", "floor_wall")
+
+
+def kitchen_island() -> Model:
+    """A free block of cabinets with a stone top."""
+    bench = Bench()
+    body, top, foot = (
+        bench.paint(WHITE, "front", tint=True),
+        bench.use(texture("marble", "grey")),
+        bench.paint(DARK, "foot"),
+    )
+    bench.box((0.03, 0, 0.03), (1.57, 0.1, 0.77), foot, hidden="top bottom")
+    bench.box((0, 0.1, 0), (1.6, 0.87, 0.8), body)
+    bench.box((-0.03, 0.87, -0.03), (1.63, 0.91, 0.83), top, hidden="")
+    metal = bench.paint(METAL, "handle")
+    for k in range(3):
+        bench.box((0.14 + 0.53 * k, 0.75, 0.8), (0.40 + 0.53 * k, 0.77, 0.83), metal, hidden="back")
+        bench.box((0.526 * (k + 1), 0.12, 0.8), (0.526 * (k + 1) + 0.006, 0.86, 0.801), foot, hidden="back")
+    return bench.finish("kitchen island", "kitchen island", "kitchen", "floor_free", "white", "paint")
+
+
+def stove() -> Model:
+    """A cooker: four plates over an oven."""
+    bench = Bench()
+    body, glass = bench.paint(WHITE, "body", tint=True), bench.paint(GLASS, "glass")
+    dark, metal = bench.paint(DARK, "plate"), bench.paint(METAL, "metal")
+    bench.box((0, 0, 0), (0.6, 0.88, 0.6), body)
+    bench.box((0, 0.88, 0), (0.6, 0.9, 0.6), metal)
+    bench.box((0, 0.9, 0), (0.6, 1.02, 0.04), body)
+    bench.box((0.06, 0.2, 0.6), (0.54, 0.62, 0.612), glass, hidden="back")
+    bench.box((0.08, 0.66, 0.6), (0.52, 0.68, 0.64), metal, hidden="back")
+    for k in range(5):
+        bench.disc((0.1 + 0.1 * k, 0.79, 0.606), 0.025, dark, 8)
+    for x in (0.16, 0.44):
+        for z in (0.19, 0.44):
+            bench.turned([(0.1, 0.9), (0.1, 0.92), (0.0, 0.92)], dark, (x, 0, z))
+    return bench.finish("stove", "stove", "kitchen", "floor_wall", "white", "appliance")
+
+
+def microwave() -> Model:
+    """For a counter or a table."""
+    bench = Bench()
+    body, glass, dark = bench.paint(WHITE, "body", tint=True), bench.paint(GLASS, "glass"), bench.paint(DARK, "panel")
+    bench.box((0, 0, 0), (0.48, 0.28, 0.36), body)
+    bench.picture((0.03, 0.04, 0.361), (0.33, 0.24, 0.361), glass)
+    bench.picture((0.37, 0.04, 0.361), (0.46, 0.24, 0.361), dark)
+    return bench.finish("microwave", "microwave", "kitchen", "table", "white", "appliance")
+
+
+def washing_machine() -> Model:
+    """A front loader."""
+    bench = Bench()
+    body, metal, glass = bench.paint(WHITE, "body", tint=True), bench.paint(METAL, "rim"), bench.paint(GLASS, "glass")
+    dark = bench.paint(DARK, "panel")
+    bench.box((0, 0, 0), (0.6, 0.85, 0.6), body)
+    bench.disc((0.3, 0.42, 0.61), 0.21, metal, 24)
+    bench.disc((0.3, 0.42, 0.615), 0.16, glass, 24)
+    bench.picture((0.3, 0.74, 0.601), (0.56, 0.81, 0.601), dark)
+    bench.picture((0.04, 0.73, 0.601), (0.24, 0.82, 0.601), metal)
+    return bench.finish(
+        "washing machine", "washing machine", "laundry room, bathroom, kitchen", "floor_wall", "white", "appliance"
+    )
+
+
+def bathtub() -> Model:
+    """A panelled tub, 1.7 m long, its long side to the wall."""
+    bench = Bench()
+    enamel, metal, water = (
+        bench.paint(WHITE, "enamel", tint=True),
+        bench.paint(METAL, "tap"),
+        bench.paint((0.62, 0.78, 0.85), "water"),
+    )
+    bench.open_box((0, 0, 0), (1.7, 0.57, 0.75), 0.07, enamel)
+    bench.box((0.07, 0.3, 0.07), (1.63, 0.38, 0.68), water, hidden="front back left right bottom")
+    bench.box((0.02, 0.57, 0.33), (0.05, 0.7, 0.36), metal)
+    bench.box((0.02, 0.67, 0.33), (0.2, 0.7, 0.36), metal, hidden="left")
+    return bench.finish("bathtub", "bathtub", "bathroom", "floor_wall", "white", "ceramic")
+
+
+def water_heater() -> Model:
+    """A tall boiler with its pipes."""
+    bench = Bench()
+    body, pipe, dark = (
+        bench.paint(WHITE, "tank", tint=True),
+        bench.paint((0.72, 0.45, 0.25), "copper"),
+        bench.paint(DARK, "dial"),
+    )
+    bench.turned([(0.22, 0.1), (0.27, 0.12), (0.27, 1.45), (0.2, 1.55), (0, 1.55)], body, sides=16)
+    for x in (-0.12, 0.12):
+        bench.turned([(0.02, 1.5), (0.02, 1.95)], pipe, (x, 0, 0), 6)
+    bench.legs((-0.2, 0, -0.2), (0.2, 0.12, 0.2), 0.04, dark)
+    bench.disc((0, 0.6, 0.275), 0.05, dark, 12)
+    return bench.finish("water heater", "water heater", "laundry room, storage room", "floor_wall", "white", "paint")
+
+
+def metal_shelf() -> Model:
+    """A storage rack with boxes on it."""
+    bench = Bench()
+    steel, card = bench.paint(METAL, "steel", tint=True), bench.paint((0.72, 0.55, 0.36), "cardboard")
+    bench.legs((0, 0, 0), (1.2, 1.8, 0.45), 0.04, steel)
+    for y in (0.15, 0.65, 1.15, 1.7):
+        bench.box((0, y, 0), (1.2, y + 0.03, 0.45), steel, hidden="")
+    for x, y, w, h in ((0.1, 0.18, 0.4, 0.3), (0.6, 0.18, 0.5, 0.22), (0.2, 0.68, 0.3, 0.35), (0.65, 1.18, 0.4, 0.3)):
+        bench.box((x, y, 0.06), (x + w, y + h, 0.4), card)
+    return bench.finish("storage rack", "storage rack", "storage room, laundry room", "floor_wall", "grey", "paint")
+
+
+def ironing_board() -> Model:
+    """A board on crossed legs, with an iron."""
+    bench = Bench()
+    cover, steel = bench.use(texture("fabric", "blue"), tint=True), bench.paint(METAL, "legs")
+    iron = bench.paint(DARK, "iron")
+    bench.box((0, 0.86, 0), (1.25, 0.9, 0.38), cover, 0.4, hidden="")
+    for z in (0.06, 0.3):
+        for start, end in ((0.15, 1.05), (1.05, 0.15)):
+            corners = np.array([[start, 0, z], [start + 0.03, 0, z], [end + 0.03, 0.86, z], [end, 0.86, z]])
+            bench.quad(corners, steel, np.zeros((4, 2)))
+    bench.box((0.9, 0.9, 0.12), (1.12, 1.03, 0.24), iron)
+    return bench.finish("ironing board", "ironing board", "laundry room, bedroom", "floor_free", "blue", "fabric")
+
+
+def treadmill() -> Model:
+    """One walks towards -Z; the console looks to +Z."""
+    bench = Bench()
+    frame, belt, screen = (
+        bench.paint((0.3, 0.3, 0.32), "frame"),
+        bench.paint(DARK, "belt"),
+        bench.paint((0.3, 0.6, 0.8), "screen"),
+    )
+    bench.box((0, 0.02, 0), (0.75, 0.16, 1.6), frame)
+    bench.box((0.1, 0.16, 0.3), (0.65, 0.17, 1.58), belt)
+    for x in (0.0, 0.7):
+        bench.box((x, 0.16, 0.12), (x + 0.05, 1.3, 0.2), frame)
+        bench.box((x, 0.95, 0.2), (x + 0.05, 1.0, 0.65), frame, hidden="")
+    bench.box((0.0, 1.1, 0.1), (0.75, 1.4, 0.2), frame, hidden="")
+    bench.picture((0.2, 1.18, 0.201), (0.55, 1.36, 0.201), screen)
+    return bench.finish("treadmill", "treadmill", "office, bedroom, storage room, playroom", "floor_free", "black")
+
+
+def aquarium() -> Model:
+    """A fish tank on its cabinet."""
+    bench = Bench()
+    wood, dark, sand = (
+        bench.use(texture("wood", "dark brown"), tint=True),
+        bench.paint(DARK, "frame"),
+        bench.paint((0.8, 0.7, 0.5), "sand"),
+    )
+    water, fish, weed = (
+        bench.paint((0.25, 0.55, 0.75), "water"),
+        bench.paint(COLORS["orange"], "fish"),
+        bench.paint(COLORS["green"], "weed"),
+    )
+    bench.box((0, 0, 0), (1.0, 0.65, 0.4), wood)
+    bench.box((0.01, 0.65, 0.01), (0.99, 0.72, 0.39), sand)
+    bench.box((0.01, 0.72, 0.01), (0.99, 1.12, 0.39), water)
+    bench.box((0, 1.12, 0), (1.0, 1.17, 0.4), dark, hidden="")
+    for x, y in ((0.2, 0.95), (0.45, 0.83), (0.7, 1.02), (0.82, 0.88)):
+        bench.disc((x, y, 0.393), 0.035, fish, 6)
+        bench.quad(
+            np.array(
+                [
+                    [x - 0.07, y - 0.03, 0.393],
+                    [x - 0.02, y, 0.393],
+                    [x - 0.02, y + 0.001, 0.393],
+                    [x - 0.07, y + 0.03, 0.393],
+                ]
+            ),
+            fish,
+            np.zeros((4, 2)),
+        )
+    for x, top in ((0.1, 0.98), (0.33, 0.9), (0.58, 1.0), (0.92, 1.05)):
+        bench.picture((x, 0.72, 0.392), (x + 0.03, top, 0.392), weed)
+    return bench.finish("aquarium", "aquarium", "living room, office, hall", "floor_wall", "blue")
+
+
+def coat_rack() -> Model:
+    """A stand with two coats."""
+    bench = Bench()
+    wood, coat = bench.use(texture("wood", "brown")), bench.use(texture("fabric", "red"), tint=True)
+    bench.turned([(0.22, 0), (0.22, 0.03), (0.03, 0.05), (0.025, 1.75), (0.04, 1.8), (0, 1.82)], wood, sides=8)
+    for angle in np.arange(6) * np.pi / 3:
+        x, z = 0.14 * np.sin(angle), 0.14 * np.cos(angle)
+        bench.box((x - 0.015, 1.62, z - 0.015), (x + 0.015, 1.7, z + 0.015), wood, hidden="")
+    for x in (-0.14, 0.14):
+        bench.turned([(0.15, 0.7), (0.11, 1.3), (0.12, 1.5), (0.02, 1.66)], coat, (x, 0, 0.03), 8)
+    return bench.finish("coat rack", "coat rack", "hall, bedroom, office", "floor_wall", "red", "fabric")
+
+
+def crate() -> Model:
+    """A wooden crate with battens."""
+    bench = Bench()
+    board, batten = bench.use(texture("planks", "light brown"), tint=True), bench.use(texture("wood", "brown"))
+    bench.box((0.02, 0.02, 0.02), (0.62, 0.6, 0.62), board)
+    for x in (0.0, 0.58):
+        for z in (0.0, 0.58):
+            bench.box((x, 0, z), (x + 0.06, 0.62, z + 0.06), batten)
+    for y in (0.0, 0.56):
+        for z in (0.0, 0.6):
+            bench.box((0.06, y, z), (0.58, y + 0.06, z + 0.04), batten, hidden="left right")
+        for x in (0.0, 0.6):
+            bench.box((x, y, 0.06), (x + 0.04, y + 0.06, 0.58), batten, hidden="front back")
+    return bench.finish("crate", "crate", "storage room, laundry room", "floor_free", "brown", "wood")
+
+
+def barrel() -> Model:
+    """Staves and hoops."""
+    bench = Bench()
+    wood, iron = bench.use(texture("planks", "brown"), tint=True), bench.paint((0.2, 0.2, 0.21), "iron")
+    profile = [(0.25, 0.0), (0.30, 0.2), (0.32, 0.42), (0.30, 0.64), (0.25, 0.84), (0.22, 0.84), (0.0, 0.82)]
+    bench.turned(profile, wood, sides=14)
+    for (r0, y0), (r1, y1) in (
+        ((0.272, 0.08), (0.292, 0.16)),
+        ((0.32, 0.32), (0.325, 0.4)),
+        ((0.292, 0.68), (0.272, 0.76)),
+    ):
+        bench.turned([(r0 + 0.006, y0), (r1 + 0.006, y1)], iron, sides=14)
+    return bench.finish("barrel", "barrel", "storage room", "floor_free", "brown", "wood")
+
+
+def dustbin() -> Model:
+    """An open bin."""
+    bench = Bench()
+    steel, dark = bench.paint(METAL, "steel", tint=True), bench.paint(DARK, "inside")
+    bench.turned([(0.11, 0), (0.14, 0.36), (0.13, 0.36)], steel)
+    bench.turned([(0.13, 0.36), (0.11, 0.1), (0.0, 0.1)], dark)
+    return bench.finish("dustbin", "dustbin", "office, kitchen, bathroom", "floor_wall", "grey", "paint")
+
+
+def laundry_basket() -> Model:
+    """A basket full of washing."""
+    bench = Bench()
+    cane, linen = bench.use(texture("fabric", "beige"), tint=True), bench.paint(WHITE, "linen")
+    bench.turned([(0.2, 0), (0.26, 0.5), (0.27, 0.52), (0.24, 0.52)], cane)
+    bench.turned([(0.24, 0.5), (0.18, 0.58), (0.0, 0.62)], linen, sides=8)
+    return bench.finish(
+        "laundry basket", "laundry basket", "laundry room, bathroom, bedroom", "floor_wall", "beige", "fabric"
+    )
+
+
+def door_leaf() -> Model:
+    """A leaf of 0.82 x 2.02 m with panels on both sides, standing in the plane of z = 0; its hinges are at -X."""
+    bench = Bench()
+    paint, panel, metal = (
+        bench.paint(WHITE, "leaf", tint=True),
+        bench.paint((0.86, 0.86, 0.85), "panel"),
+        bench.paint(METAL, "handle"),
+    )
+    bench.box((0, 0, 0), (0.82, 2.02, 0.04), paint)
+    for y0, y1 in ((0.2, 0.85), (1.05, 1.85)):
+        bench.box((0.14, y0, -0.004), (0.68, y1, 0.044), panel, hidden="left right top bottom")
+    bench.box((0.68, 1.0, -0.05), (0.78, 1.02, 0.09), metal, hidden="")
+    return bench.finish("door leaf", "door", EVERYWHERE, "floor_free", "white", "paint")

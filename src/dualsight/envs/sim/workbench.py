@@ -12,6 +12,7 @@ from dualsight.envs.sim.piece import PALETTES, Model, Placement
 from dualsight.envs.sim.scene import Material
 
 Place = tuple[float, float, float]
+TOP_ONLY = "front back left right bottom"
 
 FACES = np.array(
     [
@@ -56,13 +57,9 @@ class Bench:
 
     def quad(self, corners: NDArray, material: int, uv: NDArray) -> None:
         """A flat quadrilateral: ``corners`` (4, 3), counter-clockwise seen from its front; ``uv`` (4, 2)."""
-        base = sum(len(v) for v in self.vertices)
         normal = np.cross(corners[1] - corners[0], corners[3] - corners[0])
-        self.vertices.append(corners)
-        self.uv.append(uv)
-        self.normals.append(np.tile(normal / np.linalg.norm(normal), (4, 1)))
-        self.triangles.append(base + np.array([[0, 1, 2], [0, 2, 3]]))
-        self.material.append(np.full(2, material))
+        normal /= np.linalg.norm(normal)
+        self._add(corners, uv, np.tile(normal, (4, 1)), np.array([[0, 1, 2], [0, 2, 3]]), material)
 
     def box(
         self, low: Sequence[float], high: Sequence[float], material: int, repeat: float = 1.0, hidden: str = "bottom"
@@ -83,6 +80,37 @@ class Bench:
         corners = np.array([[x0, y0, z], [x1, y0, z], [x1, y1, z], [x0, y1, z]], float)
         self.quad(corners, material, np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float))
 
+    def open_box(
+        self, low: Sequence[float], high: Sequence[float], wall: float, material: int, repeat: float = 1.0
+    ) -> None:
+        """A box without a lid, with walls and a floor of thickness ``wall``."""
+        (x0, y0, z0), (x1, y1, z1) = low, high
+        self.box((x0, y0, z0), (x0 + wall, y1, z1), material, repeat)
+        self.box((x1 - wall, y0, z0), (x1, y1, z1), material, repeat)
+        self.box((x0 + wall, y0, z0), (x1 - wall, y1, z0 + wall), material, repeat, "left right bottom")
+        self.box((x0 + wall, y0, z1 - wall), (x1 - wall, y1, z1), material, repeat, "left right bottom")
+        self.box((x0 + wall, y0, z0 + wall), (x1 - wall, y0 + wall, z1 - wall), material, repeat, TOP_ONLY)
+
+    def legs(self, low: Sequence[float], high: Sequence[float], thickness: float, material: int) -> None:
+        """Four square legs in the corners of a box."""
+        (x0, y0, z0), (x1, y1, z1) = low, high
+        for x in (x0, x1 - thickness):
+            for z in (z0, z1 - thickness):
+                self.box((x, y0, z), (x + thickness, y1, z + thickness), material, hidden="top bottom")
+
+    def disc(self, centre: Place, radius: float, material: int, sides: int = 16) -> None:
+        """A flat disc that faces +Z."""
+        angle = 2 * np.pi * np.arange(sides) / sides
+        circle = np.stack([np.cos(angle), np.sin(angle), np.zeros(sides)], axis=1)
+        k = np.arange(1, sides - 1)
+        self._add(
+            np.array(centre) + radius * circle,
+            circle[:, :2] / 2 + 0.5,
+            np.tile([0.0, 0.0, 1.0], (sides, 1)),
+            np.stack([np.zeros_like(k), k, k + 1], axis=1),
+            material,
+        )
+
     def turned(
         self, profile: Sequence[tuple[float, float]], material: int, at=(0.0, 0.0, 0.0), sides: int = 12
     ) -> None:
@@ -95,16 +123,20 @@ class Bench:
             ring = np.concatenate([around * r0 + [0, y0, 0], around * r1 + [0, y1, 0]]) + np.array(at)
             normal = (around * (y1 - y0) + np.array([0, r0 - r1, 0])) / step
             u = angle * max(r0, r1)
-            base, k = sum(len(v) for v in self.vertices), np.arange(sides)
+            k = np.arange(sides)
             lower = np.stack([k, k + 1, k + sides + 2], axis=1)
             upper = np.stack([k, k + sides + 2, k + sides + 1], axis=1)
             faces = np.concatenate([*([lower] if r0 > 0 else []), *([upper] if r1 > 0 else [])])
-            self.vertices.append(ring)
-            self.normals.append(np.concatenate([normal, normal]))
-            self.uv.append(np.concatenate([np.stack([u, u * 0 + length + d], axis=1) for d in (0, step)]))
-            self.triangles.append(base + faces)
-            self.material.append(np.full(len(faces), material))
+            uv = np.concatenate([np.stack([u, u * 0 + length + d], axis=1) for d in (0, step)])
+            self._add(ring, uv, np.concatenate([normal, normal]), faces, material)
             length += step
+
+    def _add(self, vertices: NDArray, uv: NDArray, normals: NDArray, triangles: NDArray, material: int) -> None:
+        self.triangles.append(triangles + sum(len(part) for part in self.vertices))
+        self.vertices.append(vertices)
+        self.uv.append(uv)
+        self.normals.append(normals)
+        self.material.append(np.full(len(triangles), material))
 
     def finish(
         self,
