@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from render_scenes import Builder, checkers, furnished
 
-from dualsight.envs.sim.raster import Rasteriser, eye_of, intrinsics, world_to_camera
+from dualsight.envs.sim.camera import eye_of, intrinsics, world_to_camera
+from dualsight.envs.sim.raster import Rasteriser
 from dualsight.envs.sim.scene import Material
 from dualsight.envs.sim.shading import BACKGROUND
 from dualsight.types import Camera, Pose
