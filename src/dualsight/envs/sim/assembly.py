@@ -1,0 +1,109 @@
+"""Putting a scene together: planes with holes, boxes and ready meshes, each with its material and instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dualsight.envs.sim.scene import NOTHING, Instance, Material, Scene
+
+Hole = tuple[float, float, float, float]
+"""(a0, b0, a1, b1) in the coordinates of a plane, metres."""
+
+STEP = 0.5
+"""Metres between vertices on walls and floors, close enough for soft light to show."""
+
+
+class Assembly:
+    """A scene in the making. ``scene()`` gives what has been added so far, with light 1 everywhere."""
+
+    def __init__(self) -> None:
+        self.materials: list[Material] = []
+        self.instances: list[Instance] = [NOTHING]
+        self._numbers: dict[tuple, int] = {}
+        self._parts: list[tuple[NDArray, NDArray, NDArray, NDArray, int]] = []
+        self._vertices = 0
+
+    def material(self, material: Material) -> int:
+        """The number of a material; equal names and colours share one."""
+        key = (material.name, material.color, id(material.texture))
+        if key not in self._numbers:
+            self._numbers[key] = len(self.materials)
+            self.materials.append(material)
+        return self._numbers[key]
+
+    def instance(self, category: str, color: str = "", room: int = -1, name: str = "") -> int:
+        """The number of a new instance."""
+        self.instances.append(Instance(category, color, room, name))
+        return len(self.instances) - 1
+
+    def mesh(self, vertices, uv, triangles, materials: Sequence[int], instance: int) -> None:
+        """Any triangles: ``vertices`` (V, 3), ``uv`` (V, 2), ``triangles`` (T, 3), one material each or one for all."""
+        material = np.broadcast_to(np.asarray(materials, np.int32), (len(triangles),))
+        self._parts.append((vertices, uv, np.asarray(triangles) + self._vertices, material, instance))
+        self._vertices += len(vertices)
+
+    def plane(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        place: Callable[[NDArray, NDArray], Sequence[ArrayLike]],
+        flip: bool,
+        paint: tuple[int, float],
+        instance: int,
+        holes: Iterable[Hole] = (),
+    ) -> None:
+        """A flat grid over the lines ``a`` and ``b`` (metres, ascending), without the cells inside ``holes``.
+
+        ``place(a, b)`` gives x, y, z. The front is where a x b points, or the other side with ``flip``.
+        ``paint`` is a material and the metres that its texture repeats in.
+        """
+        a, b = np.asarray(a, float), np.asarray(b, float)
+        grid_a, grid_b = np.meshgrid(a, b, indexing="ij")
+        vertices = np.stack([np.broadcast_to(axis, grid_a.shape) for axis in place(grid_a, grid_b)], -1).reshape(-1, 3)
+        middle_a, middle_b = np.meshgrid((a[1:] + a[:-1]) / 2, (b[1:] + b[:-1]) / 2, indexing="ij")
+        solid = np.ones(middle_a.shape, bool)
+        for a0, b0, a1, b1 in holes:
+            solid &= ~((middle_a > a0) & (middle_a < a1) & (middle_b > b0) & (middle_b < b1))
+        number = np.arange(grid_a.size).reshape(grid_a.shape)
+        corners = np.stack([number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]], -1)[solid]  # (Q, 4)
+        if flip:
+            corners = corners[:, ::-1]
+        triangles = np.concatenate([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]])
+        used, index = np.unique(triangles, return_inverse=True)
+        uv = np.stack([grid_a.ravel(), grid_b.ravel()], -1)[used] / paint[1]
+        self.mesh(vertices[used], uv, index.reshape(-1, 3), [paint[0]], instance)
+
+    def box(self, low: ArrayLike, high: ArrayLike, paint: tuple[int, float], instance: int) -> None:
+        """A box with its six faces outwards, from corner to corner."""
+        (x0, y0, z0), (x1, y1, z1) = np.asarray(low, float), np.asarray(high, float)
+        for x, flip in ((x0, False), (x1, True)):
+            self.plane([z0, z1], [y0, y1], lambda a, b, x=x: (x, b, a), flip, paint, instance)
+        for y, flip in ((y0, False), (y1, True)):
+            self.plane([x0, x1], [z0, z1], lambda a, b, y=y: (a, y, b), flip, paint, instance)
+        for z, flip in ((z0, True), (z1, False)):
+            self.plane([x0, x1], [y0, y1], lambda a, b, z=z: (a, b, z), flip, paint, instance)
+
+    def scene(self) -> Scene:
+        """Everything added so far."""
+        vertices, uv, triangles, material, instance = zip(*self._parts, strict=True)
+        counts = [len(part) for part in triangles]
+        return Scene(
+            vertices=np.concatenate(vertices).astype(np.float32),
+            uv=np.concatenate(uv).astype(np.float32),
+            light=np.ones((self._vertices, 3), np.float32),
+            triangles=np.concatenate(triangles).astype(np.int32),
+            material=np.concatenate(material).astype(np.int32),
+            instance=np.repeat(np.array(instance, np.int32), counts),
+            materials=list(self.materials),
+            instances=list(self.instances),
+        )
+
+
+def lines(low: float, high: float, cuts: Iterable[float] = (), step: float = STEP) -> NDArray[np.float64]:
+    """Grid lines from ``low`` to ``high``, through every cut between them and at most ``step`` apart."""
+    fixed = sorted({low, high, *(cut for cut in cuts if low < cut < high)})
+    pieces = [np.linspace(a, b, max(1, int(np.ceil((b - a) / step - 1e-9))) + 1)[:-1] for a, b in zip(fixed, fixed[1:])]
+    return np.concatenate([*pieces, [high]])
