@@ -17,17 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import Cache
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
 
+from dualsight.memory.cache import WindowCache
 from dualsight.memory.window import WindowMemory
-from dualsight.models.dual_memory import DraftCache, DualMemory, PromptCache, UnitCache
+from dualsight.models.dual_memory import DualMemory
 from dualsight.models.janus_vln_config import JANUS_VLN_7B, TINY, JanusVLNConfig, TextConfig
 from dualsight.models.vln_layout import (
     EpisodeBatch,
@@ -103,6 +105,13 @@ class JanusVLN(nn.Module):
         (features,) = self.vggt.aggregator(frames, window, layers=(self.config.geometry_layer,))
         return self._patches(features, *frames.shape[-2:])
 
+    def encode_next(
+        self, frames: Float[Tensor, "B 3 H W"], memory: WindowMemory, rows: Sequence[int] | None = None
+    ) -> Float[Tensor, "B P C"]:
+        """One more frame of every session to the geometry layer; ``memory`` grows older by it, in ``rows`` only."""
+        (features,) = self.vggt.aggregator.step(frames, memory, (self.config.geometry_layer,), rows)
+        return self._patches(features, *frames.shape[-2:])
+
     def _patches(self, features: Float[Tensor, "... N C"], height: int, width: int) -> Float[Tensor, "... P C"]:
         """The patch tokens of an aggregator layer in merge order, cut to an even number of rows and columns."""
         patch = self.config.vggt.patch_size
@@ -137,7 +146,7 @@ class JanusVLN(nn.Module):
         valid = unit_validity(batch.previous, config.image_tokens)
         visible = episode_visibility(batch.prompt_lengths, prompt_size, valid, config.initial, config.recent)
         positions = episode_positions(batch.prompt_lengths, prompt_size, batch.previous, config.grid)
-        hidden = self._decode(torch.cat([prompt, units.flatten(1, 2)], dim=1), positions, visible)
+        hidden = self.decode(torch.cat([prompt, units.flatten(1, 2)], dim=1), positions, visible)
         ends = hidden[:, prompt_size:].unflatten(1, units.shape[1:3])[:, :, -1]  # (B, T, D)
         return self.lm_head(ends)
 
@@ -162,15 +171,15 @@ class JanusVLN(nn.Module):
         text = self.model.embed_tokens(ids)
         return torch.cat([text[..., :-1, :], image, text[..., -1:, :]], dim=-2)
 
-    def _decode(
-        self, embeddings: Tensor, positions: Tensor, visible: Tensor | None, cache: object | None = None
-    ) -> Tensor:
-        """The decoder's hidden states under an explicit mask (B, 1, Q, K), true where attention is allowed."""
+    def decode(
+        self, embeddings: Tensor, positions: Tensor, visible: Tensor | None, cache: Cache | None = None
+    ) -> Float[Tensor, "B Q D"]:
+        """The decoder's hidden states under a 4-D mask (B, 1, Q, K), boolean or additive; None is causal."""
         return self.model(
             inputs_embeds=embeddings,
             position_ids=positions,
             attention_mask={"full_attention": visible},
-            past_key_values=cast(Cache, cache),
+            past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
 
@@ -178,20 +187,20 @@ class JanusVLN(nn.Module):
 
     def new_memory(self, batch: int = 1) -> DualMemory:
         """Empty memories for ``batch`` sessions. Their size is fixed by the config and never grows."""
-        config, text, vggt = self.config, self.config.text, self.config.vggt
-
-        def window(layers: int, heads: int, head_dim: int, unit: int, permanent: int = 0) -> WindowMemory:
-            sizes = (layers, heads, head_dim, unit, config.initial, config.recent, permanent, batch)
-            return WindowMemory(*sizes, self.dtype, self.device)
-
-        semantic = window(
-            text.num_hidden_layers, text.num_key_value_heads, text.head_dim, config.unit, config.max_prompt
-        )
-        if self.fusion is None:
-            return DualMemory(semantic, None, torch.zeros(batch, dtype=torch.long, device=self.device))
-        depth = vggt.layer(config.geometry_layer) + 1
-        spatial = window(depth, vggt.num_heads, vggt.head_dim, vggt.tokens(config.image_height, config.image_width))
+        config, text = self.config, self.config.text
+        size = {"layers": text.num_hidden_layers, "heads": text.num_key_value_heads, "head_dim": text.head_dim}
+        semantic = self._window(batch, **size, unit=config.unit, permanent=config.max_prompt)
+        spatial = self.new_spatial_memory(batch) if self.fusion is not None else None
         return DualMemory(semantic, spatial, torch.zeros(batch, dtype=torch.long, device=self.device))
+
+    def new_spatial_memory(self, batch: int = 1, height: int = 0, width: int = 0) -> WindowMemory:
+        """VGGT's part alone, for frames of the config's size or of ``height`` x ``width`` pixels."""
+        height, width = height or self.config.image_height, width or self.config.image_width
+        return self._window(batch, **self.vggt.aggregator.memory_shape((self.config.geometry_layer,), height, width))
+
+    def _window(self, batch: int, **size: int) -> WindowMemory:
+        window = {"initial": self.config.initial, "recent": self.config.recent, "batch": batch}
+        return WindowMemory(**size, **window, dtype=self.dtype, device=self.device)
 
     @torch.no_grad()
     def start(
@@ -202,14 +211,14 @@ class JanusVLN(nn.Module):
         rows: Sequence[int] | None = None,
     ) -> DualMemory:
         """Begin new episodes in ``rows`` (default: all): forget the old ones, read the right-padded prompts."""
-        rows = range(memory.batch) if rows is None else rows
+        rows = list(range(memory.batch) if rows is None else rows)
         memory.reset(rows)
         prompts, prompt_lengths = prompts.to(self.device), prompt_lengths.to(self.device)
         index = torch.arange(prompts.shape[1], device=self.device)
-        causal = (index <= index[:, None]).expand(len(prompts), 1, -1, -1)
-        cache = PromptCache(memory.semantic, index < prompt_lengths[:, None], rows)
-        self._decode(self.model.embed_tokens(prompts), index.expand(3, len(prompts), -1), causal, cache)
-        memory.positions[list(rows)] = prompt_lengths
+        cache = WindowCache(memory.semantic)
+        with cache.prompt(prompts.shape[1], index < prompt_lengths[:, None], rows) as visible:
+            self.decode(self.model.embed_tokens(prompts), index.expand(3, len(prompts), -1), visible, cache)
+        memory.positions[rows] = prompt_lengths
         return memory
 
     @torch.no_grad()
@@ -228,14 +237,12 @@ class JanusVLN(nn.Module):
             rows: the sessions that take part; the others stay exactly as they are and their logits mean nothing.
         """
         previous, frames = previous.to(self.device), frames.to(self.device, self.dtype)
-        spatial = None
-        if memory.spatial is not None:
-            (features,) = self.vggt.aggregator.step(frames, memory.spatial, layers=(self.config.geometry_layer,))
-            spatial = self._patches(features, *frames.shape[-2:])
+        spatial = self.encode_next(frames, memory.spatial, rows) if memory.spatial is not None else None
         unit = self._embed_units(previous, self.fuse(self.encode_semantic(frames), spatial))
         positions, following = unit_positions(memory.positions, previous, self.config.grid)
-        cache = UnitCache(memory.semantic, unit_validity(previous, self.config.image_tokens))
-        hidden = self._decode(unit, positions, cache.visible, cache)
+        cache = WindowCache(memory.semantic)
+        with cache.unit(unit_validity(previous, self.config.image_tokens), rows) as visible:
+            hidden = self.decode(unit, positions, visible, cache)
         memory.advance(following, rows)
         return Output(self.lm_head(hidden[:, -1]), memory)
 
@@ -247,11 +254,12 @@ class JanusVLN(nn.Module):
         it was, since what enters it with the next frame is the action that was executed.
         """
         ids = [output.logits.argmax(-1)]
-        draft = DraftCache(output.memory.semantic)
+        memory = output.memory
+        cache, visible = WindowCache(memory.semantic), memory.semantic.view(0)[2]  # (B, K)
         for offset in range(self.config.action_slots - 1):
-            positions = (output.memory.positions + offset).expand(3, -1)[..., None]
-            embedding = self.model.embed_tokens(ids[-1][:, None])
-            hidden = self._decode(embedding, positions, draft.visible, draft)
+            visible = F.pad(visible, (0, 1), value=True)
+            positions = (memory.positions + offset).expand(3, -1)[..., None]
+            hidden = self.decode(self.model.embed_tokens(ids[-1][:, None]), positions, visible[:, None, None], cache)
             ids.append(self.lm_head(hidden[:, -1]).argmax(-1))
         return torch.stack(ids, dim=1)
 
