@@ -85,9 +85,7 @@ def make_episodes(
     return episodes
 
 
-def _episode(
-    house: House, route: Route, rng: np.random.Generator, style: str, trajectory_id: str, episode_id: str
-) -> Episode:
+def _episode(house: House, route: Route, instruction: str, style: str, trajectory_id: str, episode_id: str) -> Episode:
     """One episode over ``route``."""
     return Episode(
         episode_id=episode_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from dualsight.types import Point
 
@@ -34,8 +34,9 @@ class Polyline:
         """Metres from end to end."""
         return float(self._metres[-1])
 
-    def at(self, metre: ArrayLike) -> NDArray[np.float64]:
+    def at(self, metre: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """The point after ``metre`` metres, (3,), or those after several (M,), (M, 3)."""
+        metre = np.asarray(metre, float)
         return np.stack([np.interp(metre, self._metres, axis) for axis in self.points.T], axis=-1)
 
     def heading(self, metre: float, reach: float = 0.5) -> float:
