@@ -23,8 +23,20 @@ WAYPOINT_RADIUS = 0.5
 """A waypoint is passed within this distance, metres."""
 TURN_COST = 0.004
 """Metres that one turn counts for when two headings are nearly as good: keeps it from dithering between them."""
+LEAST_GAIN = 1e-3
+"""A step that shortens the way by less than this, metres, is none."""
 GOOD_STEP = 0.98
 """A step that comes this near to the best conceivable one (a heading half a turn off) is taken without a search."""
+
+
+def is_shortest(episode: Episode) -> bool:
+    """Is the reference path as short as the way can be (within 3 %)? Then whoever goes straight for the goal walks it,
+    and needs one distance field instead of one per waypoint. Generated episodes are such; R2R's are often not."""
+    path = np.asarray(episode.reference_path, float)
+    if len(path) < 2:
+        return True
+    length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
+    return bool(length <= 1.03 * episode.geodesic_distance)
 
 
 class Expert:
@@ -39,8 +51,9 @@ class Expert:
     def __init__(self, ground: Ground, episode: Episode, protocol: Protocol):
         self.ground = ground
         self.protocol = protocol
-        self.waypoints: list[Point] = [np.asarray(p, float) for p in episode.reference_path[1:-1]]
-        self.waypoints.append(np.asarray(episode.goal, float))
+        self.waypoints: list[Point] = [np.asarray(episode.goal, float)]
+        if not is_shortest(episode):
+            self.waypoints[:0] = [np.asarray(p, float) for p in episode.reference_path[1:-1]]
         self._fields: list[DistanceField | None] = [None] * len(self.waypoints)
         self._next = 0
 
@@ -89,16 +102,26 @@ class Expert:
 
     def _progress(self, pose: Pose) -> float:
         """By how many metres a step forward shortens the way to the next waypoint."""
+        return self._distance(pose.position) - self._distance(self._ahead(pose))
+
+    def _ahead(self, pose: Pose) -> Point:
+        """Where a step forward leads."""
         target = pose.position + self.protocol.forward * pose.forward
-        there = self.ground.try_step(pose.position, target, self.protocol.slide)
-        return self._distance(pose.position) - self._distance(np.asarray(there, float))
+        return np.asarray(self.ground.try_step(pose.position, target, self.protocol.slide), float)
 
     def _best_turns(self, pose: Pose) -> int | None:
-        """How many turns to the left (negative: right) before the step that brings it nearest; None if none does."""
+        """How many turns to the left (negative: right) before the step that brings it nearest; None if none does.
+
+        A step that would be cut short is the last choice: without sliding it leads into a corner one cannot leave.
+        """
         around = round(2 * math.pi / self.protocol.turn_radians)
-        best, turns = 1e-3, None
+        best, turns = -math.inf, None
         for n in sorted(range(-(around // 2) + 1, around // 2 + 1), key=abs):
-            gain = self._progress(pose.turned(n * self.protocol.turn_radians)) - TURN_COST * abs(n)
-            if gain > best:
-                best, turns = gain, n
+            turned = pose.turned(n * self.protocol.turn_radians)
+            there = self._ahead(turned)
+            gain = self._distance(pose.position) - self._distance(there)
+            free = np.linalg.norm(there-pose.position)> .95*self.protocol.forward
+            if not free: gain -= 0.3
+            if gain > -.15 and gain - TURN_COST * abs(n) > best:
+                best, turns = gain - TURN_COST * abs(n), n
         return turns

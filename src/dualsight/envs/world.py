@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from dualsight.envs.protocols import Protocol as Rules
+from dualsight.envs.sim.building import House
 from dualsight.types import Camera, Point, Pose, View
 
 
@@ -44,6 +45,8 @@ class World:
 
     renderer: Renderer
     ground: Ground
+    house: House | None = None
+    """What a generated building knows of itself."""
 
 
 @lru_cache(maxsize=8)
@@ -59,6 +62,7 @@ def open_house(scene_id: str, rules: Rules) -> World:
     kind, _, seed = scene_id.partition("/")
     if kind != "house" or not seed.isdigit():
         raise ValueError(f"a generated house is called 'house/' and its seed, like house/000123; got {scene_id!r}")
-    scene = load(int(seed)).scene
+    house = load(int(seed))
     shape = AgentShape(radius=rules.radius, height=rules.height)
-    return World(Rasteriser(scene), NavMesh.build(scene.vertices, scene.triangles, shape))
+    ground = NavMesh.build(house.scene.vertices, house.scene.triangles, shape)
+    return World(Rasteriser(house.scene), ground, house)

@@ -22,8 +22,11 @@ from rich.progress import track
 from dualsight.data.trajectories import TrajectoryWriter, merge
 from dualsight.envs.expert import Expert
 from dualsight.envs.house_env import HouseEnvironment
+from dualsight.envs.houses import house_episodes
 from dualsight.envs.protocols import HOUSE, Protocol
-from dualsight.inference.rollout import Agent, EpisodeResult, HasExpert, Step, Subscriber, rollouts
+from dualsight.envs.sim.episodes import Demand
+from dualsight.inference.navigator import NavigatorAgent
+from dualsight.inference.rollout import EpisodeResult, HasExpert, Step, Subscriber, rollouts
 from dualsight.types import Action, Episode, Frame, Observation
 
 MOVES = (Action.MOVE_FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT)
@@ -50,7 +53,7 @@ class Mixture:
 class Demonstrator:
     """Acts as a :class:`Mixture` says and writes down what the expert would have done at each step."""
 
-    def __init__(self, envs: Sequence[HasExpert], mixture: Mixture, seed: int = 0, learner: Agent | None = None):
+    def __init__(self, envs: Sequence[HasExpert], mixture: Mixture, seed: int = 0, learner: NavigatorAgent | None = None):
         self.envs, self.mixture, self.learner, self.seed = envs, mixture, learner, seed
         self._rows: dict[int, _Row] = {}
 
@@ -62,13 +65,14 @@ class Demonstrator:
 
     def act(self, observations: Sequence[Observation], rows: Sequence[int]) -> list[Action]:
         learned = self.learner.act(observations, rows) if self.learner else [None] * len(rows)
-        return [
+        actions = [
             self._rows[row].choose(observation, answer, self.mixture)
             for observation, row, answer in zip(observations, rows, learned, strict=True)
         ]
-
-    def executed(self, row: int, action: Action) -> None:
-        """Tell the learner what was done in its name: its memory holds executed actions."""
+        if self.learner:
+            for row, action in zip(rows, actions, strict=True):
+                self.learner.executed(row, action)  # its memory holds what was done in its name
+        return actions
 
     def report(self, row: int) -> dict:
         return {"expert": [int(action) for action in self._rows[row].labels]}
@@ -142,31 +146,49 @@ def paraphrases(episodes: Iterable[Episode]) -> tuple[list[Episode], dict[str, l
 
 def collect(
     episodes: Sequence[Episode],
-    out: Path,
+    writer: TrajectoryWriter,
     mixture: Mixture,
     name: str = "",
     seed: int = 0,
-    part: int = 0,
-    learner: Agent | None = None,
-    protocol: Protocol = HOUSE,
+    learner: NavigatorAgent | None = None,
     rows: int = 1,
-) -> int:
-    """Walk ``episodes`` and write them under ``out``; those that are there already are left out.
+    protocol: Protocol = HOUSE,
+) -> None:
+    """Walk ``episodes`` and write them down; those that are there already are left out.
 
     With a learner each episode is walked under its own instruction; the expert walks each trajectory once and writes it
-    down under all of its instructions. ``name`` is put before the ids, so that rounds can share a folder. Returns how
-    many trajectories ``out`` holds.
+    down under all of its instructions. ``name`` is put before the ids, so that several sets can be used together.
     """
+    texts: dict[str, list[str]] = {}
     if learner is None:
         episodes, texts = paraphrases(episodes)
-    else:
-        texts = {}
     named = [replace(episode, episode_id=f"{name}{episode.episode_id}") for episode in episodes]
     texts = {f"{name}{key}": value for key, value in texts.items()}
+    todo = [episode for episode in named if episode.episode_id not in writer]
+    envs = [HouseEnvironment(protocol) for _ in range(min(rows, max(1, len(todo))))]
+    for _ in rollouts(envs, Demonstrator(envs, mixture, seed, learner), todo, [Recorder(writer, texts)]):
+        pass
+
+
+def collect_houses(
+    out: Path,
+    house_seeds: Sequence[int],
+    per_house: int,
+    mixture: Mixture,
+    demand: Demand | None = None,
+    name: str = "",
+    seed: int = 0,
+    part: int = 0,
+    learner: NavigatorAgent | None = None,
+    rows: int = 1,
+) -> int:
+    """Collect in one house after the other: each is built once, for its episodes and for walking them.
+
+    Can be interrupted: trajectories that are written stay, and the same call adds those that are missing. ``part`` is
+    this process's number where several write into one folder. Returns how many trajectories the folder holds.
+    """
     with TrajectoryWriter(out, part=part) as writer:
-        todo = [episode for episode in named if episode.episode_id not in writer]
-        envs = [HouseEnvironment(protocol) for _ in range(min(rows, max(1, len(todo))))]
-        walk = rollouts(envs, Demonstrator(envs, mixture, seed, learner), todo, [Recorder(writer, texts)])
-        for _ in track(walk, total=len(todo), description=f"collecting {name}"):
-            pass
+        for house_seed in track(house_seeds, description=f"collecting {name}"):
+            episodes = list(house_episodes([house_seed], per_house, seed, demand))
+            collect(episodes, writer, mixture, name, seed, learner, rows)
     return merge(out)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,9 @@ from dualsight.types import Point
 
 MAX_Y_DELTA = 0.5
 """A point stands on a floor that is at most this much (m) above or below it, as in Habitat."""
+
+KEPT_FIELDS = 32
+"""Distance fields that a mesh keeps, of about 1 MB each."""
 
 
 class OffNavMeshError(ValueError):
@@ -75,6 +78,8 @@ class NavMesh:
     size: tuple[int, int]
     """Columns of the grid along X and rows along Z."""
     floor: floors.Floor
+    _fields: dict[bytes, DistanceField] = field(default_factory=dict, repr=False, compare=False)
+    """The last distance fields: an episode's start, its environment and its expert ask for the same one."""
 
     @classmethod
     def build(cls, vertices, triangles, shape: AgentShape | None = None) -> NavMesh:
@@ -188,9 +193,14 @@ class NavMesh:
         goals = np.atleast_2d(np.asarray(goal, float))
         if goals.shape[0] == 0:
             raise ValueError("a distance field needs at least one goal")
-        cells = np.array([self.cell_at(point) for point in goals], np.int32)
-        places = np.stack([self.to_grid(point) for point in goals])
-        return DistanceField(self, cells, places, *spread(self.floor, cells, places))
+        key = goals.tobytes()
+        if key not in self._fields:
+            cells = np.array([self.cell_at(point) for point in goals], np.int32)
+            places = np.stack([self.to_grid(point) for point in goals])
+            if len(self._fields) >= KEPT_FIELDS:
+                self._fields.pop(next(iter(self._fields)), None)
+            self._fields[key] = DistanceField(self, cells, places, *spread(self.floor, cells, places))
+        return self._fields[key]
 
     def geodesic(self, start, goal) -> float:
         """Walking distance in metres, inf if there is no way. For many starts keep the goal's ``distance_field``."""
@@ -224,7 +234,7 @@ class NavMesh:
                 size=np.array(self.size),
                 column=self.floor.column,
                 height=self.floor.height,
-                link=self.floor.link,
+                link=self.floor.ground.link,
             )
         os.replace(temporary, path)
 
@@ -278,7 +288,7 @@ class NavMesh:
         i, j = np.floor(self.to_grid(point)).astype(int)
         if not (0 <= i < self.size[0] and 0 <= j < self.size[1]):
             return -1
-        begin, end = self.floor.first[j * self.size[0] + i : j * self.size[0] + i + 2]
+        begin, end = self.floor.ground.first[j * self.size[0] + i : j * self.size[0] + i + 2]
         if begin == end:
             return -1
         off = np.abs(self.floor.height[begin:end] - point[1])

@@ -1,0 +1,334 @@
+"""The command line: ``dualsight demo | navigate | eval | data | train | parity | doctor``.
+
+Each command is a function here; its parameters are the options. Heavy modules are imported inside, so that ``--help``
+answers at once and a missing extra is named only where it is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+
+Control = Literal["none", "blind", "deaf"]
+
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "janus_vln_tiny"
+"""The shipped navigator, in a checkout."""
+
+
+def demo(
+    out: Path = Path("runs/demo"), episodes: int = 20, checkpoint: Path = CHECKPOINT, videos: bool = True, rows: int = 4
+) -> None:
+    """Walk unseen houses with the shipped navigator: a table, an MP4 per episode, one report.html.
+
+    Args:
+        out: where results go; the same command goes on where it was.
+        episodes: how many, each in a house of its own.
+        checkpoint: the navigator's folder.
+        videos: whether to film.
+        rows: episodes walked side by side.
+    """
+    from dualsight.demo import run_demo
+
+    run_demo(out, episodes, checkpoint, videos, rows)
+
+
+def navigate(
+    frames: Path,
+    instruction: str,
+    checkpoint: Path = CHECKPOINT,
+    out: Path | None = None,
+) -> None:
+    """Name the action for each frame of a folder of images or of a video file; no simulator is needed.
+
+    Args:
+        frames: a folder of PNG or JPEG files (in the order of their names), or a video (extra: video).
+        instruction: what the agent is told.
+        checkpoint: the navigator's folder.
+        out: a JSON file for the actions.
+    """
+    from dualsight.inference.offline import navigate_frames
+
+    navigate_frames(frames, instruction, checkpoint, out)
+
+
+def evaluate(
+    out: Path,
+    agent: str = str(CHECKPOINT),
+    protocol: str = "house",
+    split: Literal["train", "val_seen", "val_unseen", "test"] = "val_unseen",
+    house_seeds: str | None = None,
+    houses: int = 30,
+    episodes_per_house: int = 10,
+    episodes: Path | None = None,
+    control: Control = "none",
+    seed: int = 0,
+    rows: int = 4,
+) -> None:
+    """Evaluate an agent under a protocol. Killed and started again, or sharded by torchrun, it arrives at the same numbers.
+
+    Args:
+        out: the folder of results.json and episodes.jsonl.
+        agent: a checkpoint folder, or "expert", "random", "forward".
+        protocol: r2r-ce, rxr-ce, janusvln-release or house.
+        split: which house seeds.
+        house_seeds: FIRST:END, instead of a split: any seeds make fresh houses.
+        houses: how many houses of the split.
+        episodes_per_house: how many episodes in each.
+        episodes: an R2R-CE json.gz file to walk instead.
+        control: blind (grey frames) or deaf (no instruction).
+        seed: of the episodes.
+        rows: episodes walked side by side.
+    """
+    from dualsight.bench.house import evaluate_houses, last_line
+    from dualsight.data.r2r import read_episodes
+    from dualsight.envs.houses import choose_houses, house_episodes
+    from dualsight.envs.protocols import get_protocol
+
+    rules = get_protocol(protocol)
+    if episodes:
+        chosen = read_episodes(episodes)
+    else:
+        chosen = list(house_episodes(choose_houses(split, house_seeds, houses), episodes_per_house, seed, rules=rules))
+    results = evaluate_houses(out, agent, chosen, rules, control, rows)
+    if results is not None:
+        print(last_line(results))
+
+
+def data_house(
+    out: Path,
+    split: Literal["train", "val_seen", "val_unseen", "test"] = "train",
+    house_seeds: str | None = None,
+    houses: int = 100,
+    episodes_per_house: int = 30,
+    instructions: int = 3,
+    disturbed: float = 0.5,
+    max_rooms: int | None = None,
+    max_geodesic: float = 20.0,
+    seed: int = 0,
+    part: int = 0,
+    parts: int = 1,
+    name: str = "",
+) -> None:
+    """Write expert trajectories through generated houses in the released JanusVLN layout.
+
+    Args:
+        out: the data set's folder; trajectories that are there already are kept.
+        split: which house seeds.
+        house_seeds: FIRST:END, instead of a split.
+        houses: how many houses of the split.
+        episodes_per_house: trajectories in each.
+        instructions: paraphrases for each trajectory.
+        disturbed: the share of walks in which random moves are executed now and then.
+        max_rooms: at most so many rooms on the way (a curriculum).
+        max_geodesic: at most so many metres.
+        seed: of episodes and disturbances.
+        part: which of ``parts`` processes this is.
+        parts: how many processes share the work.
+        name: put before the trajectories' ids, so that several sets can be used together.
+    """
+    from dualsight.envs.houses import choose_houses
+    from dualsight.envs.sim.episodes import Demand
+    from dualsight.train.collect import Mixture, collect_houses
+
+    chosen = choose_houses(split, house_seeds, houses)[part::parts]
+    demand = Demand(max_geodesic=max_geodesic, max_rooms=max_rooms, per_trajectory=instructions)
+    mixture = Mixture(disturbed=disturbed)
+    collect_houses(out, chosen, episodes_per_house * instructions, mixture, demand, name, seed, part)
+
+
+def data_walks(
+    out: Path, house_seeds: str = "0:60", walks_per_house: int = 60, seed: int = 0, part: int = 0, parts: int = 1
+) -> None:
+    """Write random walks through houses, for pre-training both visual pathways.
+
+    Args:
+        out: a folder of one file per house.
+        house_seeds: FIRST:END.
+        walks_per_house: walks of eight frames in each house.
+        seed: of the walks.
+        part: which of ``parts`` processes this is.
+        parts: how many processes share the work.
+    """
+    from dualsight.envs.houses import seed_range
+    from dualsight.train.walks import Walks, collect
+
+    collect(seed_range(house_seeds)[part::parts], out, Walks(walks_per_house), seed)
+
+
+def data_validate(root: Path) -> None:
+    """Check a data set of trajectories: frames that are missing, cut off or of another size.
+
+    Args:
+        root: the folder of annotations.json.
+    """
+    from dualsight.data.trajectories import read_trajectories, validate
+
+    problems = validate(root)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise ValueError(f"{len(problems)} problem(s) in {root}")
+    print(f"{len(read_trajectories(root))} trajectories, all whole")
+
+
+def train_spatial(
+    walks: Path, out: Path, steps: int = 3000, batch: int = 8, learning_rate: float = 1e-3, seed: int = 42
+) -> None:
+    """Pre-train the TINY spatial pathway (VGGT) on depth, poses and points.
+
+    Args:
+        walks: what `data walks` wrote.
+        out: checkpoints, and the weights at the end. The same command resumes.
+        steps: of the optimiser.
+        batch: walks per step and process.
+        learning_rate: its peak.
+        seed: of weights and order.
+    """
+    from dualsight.train.stages import spatial
+    from dualsight.train.trainer import Run
+
+    spatial(walks, Run(out, steps, learning_rate, batch, seed=seed))
+
+
+def train_semantic(
+    walks: Path, out: Path, steps: int = 3000, batch: int = 8, learning_rate: float = 1e-3, seed: int = 42
+) -> None:
+    """Pre-train the TINY semantic pathway (the ViT) on what each patch shows.
+
+    Args:
+        walks: what `data walks` wrote.
+        out: checkpoints, and the weights at the end. The same command resumes.
+        steps: of the optimiser.
+        batch: walks per step and process.
+        learning_rate: its peak.
+        seed: of weights and order.
+    """
+    from dualsight.train.stages import semantic
+    from dualsight.train.trainer import Run
+
+    semantic(walks, Run(out, steps, learning_rate, batch, seed=seed))
+
+
+def train_imitate(
+    data: list[Path],
+    features: Path,
+    out: Path,
+    steps: int = 4000,
+    batch: int = 16,
+    learning_rate: float = 1e-3,
+    spatial: Path | None = None,
+    semantic: Path | None = None,
+    init: Path | None = None,
+    seed: int = 42,
+) -> None:
+    """Clone the expert's behaviour from trajectories: projectors and language model, encoders frozen.
+
+    Args:
+        data: folders of trajectories.
+        features: where what the frozen encoders see is kept.
+        out: checkpoints, and the navigator at the end. The same command resumes.
+        steps: of the optimiser.
+        batch: episodes per step and process.
+        learning_rate: its peak.
+        spatial: output of `train spatial`.
+        semantic: output of `train semantic`.
+        init: a navigator to go on from, instead of the two.
+        seed: of weights and order.
+    """
+    from dualsight.envs.sim.instructions import vocabulary
+    from dualsight.train.stages import imitate
+    from dualsight.train.trainer import Run
+
+    run = Run(out, steps, learning_rate, batch, seed=seed)
+    imitate(data, features, run, vocabulary(), spatial, semantic, init)
+
+
+def train_dagger(
+    init: Path,
+    out: Path,
+    house_seeds: str,
+    episodes_per_house: int = 10,
+    beta: float = 0.2,
+    seed: int = 0,
+    part: int = 0,
+    parts: int = 1,
+    rows: int = 8,
+    name: str = "dagger-",
+) -> None:
+    """Collect one DAgger round: walks of a navigator, labelled by the expert. Train on them with `train imitate`.
+
+    Args:
+        init: the navigator that walks.
+        out: the data set's folder.
+        house_seeds: FIRST:END.
+        episodes_per_house: how many.
+        beta: how often the expert acts instead of the navigator.
+        seed: of the episodes and of the mixture.
+        part: which of ``parts`` processes this is.
+        parts: how many processes share the work.
+        rows: episodes walked side by side.
+        name: put before the trajectories' ids.
+    """
+    from dualsight.envs.houses import seed_range
+    from dualsight.inference.navigator import NavigatorAgent
+    from dualsight.train.collect import Mixture, collect_houses
+
+    chosen = seed_range(house_seeds)[part::parts]
+    learner = NavigatorAgent.from_pretrained(init, rows)
+    collect_houses(out, chosen, episodes_per_house, Mixture(beta), None, name, seed, part, learner, rows)
+
+
+def parity(file: Path) -> None:
+    """Run a file of recorded reference outputs; fails beyond 1e-5 or where a token id differs.
+
+    Args:
+        file: a safetensors file of the golden format, its configuration in the metadata.
+    """
+    from dualsight.checkpoints.golden import run_parity
+
+    if not run_parity(file).passed:
+        sys.exit(1)
+
+
+def doctor() -> None:
+    """Say what is wrong with this installation, and how to mend it."""
+    from dualsight.doctor import doctor as examine
+
+    if any(finding.level == "broken" for finding in examine()):
+        sys.exit(1)
+
+
+COMMANDS = {
+    "demo": demo,
+    "navigate": navigate,
+    "eval": evaluate,
+    "data": {"house": data_house, "walks": data_walks, "validate": data_validate},
+    "train": {"spatial": train_spatial, "semantic": train_semantic, "imitate": train_imitate, "dagger": train_dagger},
+    "parity": parity,
+    "doctor": doctor,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command. What the user can mend ends in one line on stderr and exit status 2, not in a traceback."""
+    from jsonargparse import auto_cli
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    one_file = arguments[:1] == ["parity"] or arguments[:2] == ["data", "validate"]  # `dualsight parity FILE`
+    try:
+        auto_cli(COMMANDS, args=arguments, as_positional=one_file)
+    except (ValueError, OSError, ImportError, KeyError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        Console(stderr=True).print(f"[red]dualsight:[/] {escape(str(message))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; what was written is safe, and the same command goes on from there")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
