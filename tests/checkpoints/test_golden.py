@@ -7,7 +7,7 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dualsight.checkpoints.golden import run_parity
+from dualsight.checkpoints.golden import measure_parity, run_parity
 from dualsight.checkpoints.weights import CheckpointError
 
 FILES = ("janusvln", "vggt_stream")
@@ -20,7 +20,7 @@ def read(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_recordings_of_the_release_are_repeated(name):
-    report = run_parity(f"tests/golden/{name}.safetensors")
+    report = measure_parity(f"tests/golden/{name}.safetensors")
     inputs = {"frames"} | {f"step{step}.{what}" for step in range(12) for what in ("input_ids", "history")}
     expected = {key for key in read(name)[0] if not key.startswith("weights.")} - inputs
     assert report.deviations.keys() | report.agreements.keys() == expected
@@ -32,7 +32,7 @@ def test_a_deviation_and_another_token_are_reported_by_name(tmp_path):
     tensors["step3.logits"][0, 0] += 1e-3
     tensors["step5.greedy"][2] += 1
     save_file(tensors, tmp_path / "changed.safetensors", metadata)
-    report = run_parity(tmp_path / "changed.safetensors")
+    report = measure_parity(tmp_path / "changed.safetensors")
     assert not report.passed
     assert report.deviations["step3.logits"] == pytest.approx(1e-3, rel=1e-2)
     assert report.agreements["step5.greedy"] == 0.75
@@ -41,17 +41,22 @@ def test_a_deviation_and_another_token_are_reported_by_name(tmp_path):
     assert "step3.logits" in out.getvalue() and "beyond 1e-05" in out.getvalue()
 
 
+def test_a_run_prints_its_report(capsys):
+    assert run_parity("tests/golden/vggt_stream.safetensors").passed
+    assert "within 1e-05" in capsys.readouterr().out
+
+
 def test_files_that_are_no_recordings_are_refused(tmp_path):
     path = tmp_path / "file.safetensors"
     path.write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
-        run_parity(path)
+        measure_parity(path)
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="no config"):
-        run_parity(path)
+        measure_parity(path)
     save_file({"a": torch.zeros(1)}, path, {"config": json.dumps({"vision": {}})})
     with pytest.raises(CheckpointError, match="has vision"):
-        run_parity(path)
+        measure_parity(path)
 
 
 def test_weights_that_are_not_the_configs_are_named(tmp_path):
@@ -59,4 +64,4 @@ def test_weights_that_are_not_the_configs_are_named(tmp_path):
     del tensors["weights.aggregator.camera_token"]
     save_file(tensors, tmp_path / "less.safetensors", metadata)
     with pytest.raises(CheckpointError, match=r"missing \(1\): aggregator.camera_token"):
-        run_parity(tmp_path / "less.safetensors")
+        measure_parity(tmp_path / "less.safetensors")

@@ -65,8 +65,15 @@ class ParityReport:
         console.print(f"[green]within {TOLERANCE:g}[/]" if self.passed else f"[red]beyond {TOLERANCE:g}[/]")
 
 
-@torch.no_grad()
 def run_parity(path: str | Path) -> ParityReport:
+    """Repeat a recording with our code and print how near it comes; see ``measure_parity`` for what it raises."""
+    report = measure_parity(path)
+    report.print()
+    return report
+
+
+@torch.no_grad()
+def measure_parity(path: str | Path) -> ParityReport:
     """Repeat a recording with our code.
 
     Raises:
