@@ -103,7 +103,7 @@ def test_prompts_are_permanent_and_may_be_padded_on_either_side(side):
     index = torch.arange(4)
     valid = torch.stack([index >= 4 - n if side == "left" else index < n for n in lengths])
     for layer in range(2):
-        memory.prefill(layer, *prompt[layer], valid)
+        memory.prefill(layer, *prompt[layer], valid=valid)
     steps = units(5, batch=2)
     for unit in steps:
         seen = feed(memory, unit)

@@ -20,6 +20,7 @@ from dualsight.pathways.geometry import (
     rotation_to_quaternion,
     unproject,
 )
+from dualsight.pathways.vggt import VGGT, VGGTConfig
 from dualsight.types import Camera, Pose
 
 EYE = torch.eye(3, 4)
@@ -97,10 +98,10 @@ def test_a_walk_that_sees_nothing_has_finite_targets_and_no_loss():
 
 
 def test_pose_loss_by_hand():
-    """Huber with delta 0.1: 0.3 off costs 0.1 * (0.3 - 0.05) = 0.025; 0.1 off costs 0.005."""
+    """Beyond beta = 0.1 it is |e| - 0.05: 0.3 off costs 0.25; within, e^2 / 0.2: 0.1 off costs 0.05."""
     target = torch.zeros(1, 1, 9)
     early, late = target + 0.3, target + 0.1
-    expected = (0.005 * 2.5 + 0.6 * 0.025 * 2.5) / 2
+    expected = (0.05 * 2.5 + 0.6 * 0.25 * 2.5) / 2
     assert pose_loss([early, late], target).item() == pytest.approx(expected)
 
 
@@ -127,3 +128,33 @@ def test_gradients_pass_masked_and_missing_pixels():
     values = torch.randn(1, 1, 3, 3, 2, dtype=torch.float64, requires_grad=True)
     confidence = (1 + torch.rand(1, 1, 3, 3, dtype=torch.float64)).requires_grad_()
     assert gradcheck(lambda v, c: dense_loss(v, c, target, valid), (values, confidence))
+
+
+def test_a_small_vggt_learns_the_geometry_of_one_walk():
+    """Depth is painted into the image, so that there is something to see; poses step forward and turn."""
+    torch.manual_seed(0)
+    config = VGGTConfig(
+        image_size=14, patch_size=7, embed_dim=32, depth=2, num_heads=2, dino_depth=1, dino_heads=2, layer_scale=1.0,
+        heads=("camera", "point", "depth"), camera_depth=1, camera_heads=2, dpt_features=16, dpt_channels=(8, 8, 8, 8),
+        dpt_layers=(0, 0, 1, 1),
+    )  # fmt: skip
+    depth = torch.nn.functional.interpolate(torch.rand(1, 2, 3, 3), (14, 14), mode="bilinear") + 1
+    camera = Camera(width=14, height=14)
+    poses = [Pose(np.array([0.0, 0, -0.3 * i]), 0.2 * i) for i in range(2)]
+    extrinsics = torch.tensor(np.stack([camera_extrinsics(pose, camera) for pose in poses])).float()[None]
+    intrinsics = torch.tensor(camera_intrinsics(camera)).float().expand(1, 2, 3, 3)
+    target = geometry_target(depth, extrinsics, intrinsics)
+    frames = torch.stack([depth - 1, torch.rand(1, 2, 14, 14), torch.rand(1, 2, 14, 14)], 2)
+
+    model = VGGT(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(80):
+        losses = geometry_loss(geometry := model(frames), target)
+        optimizer.zero_grad()
+        sum(losses.values(), torch.zeros(())).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    assert geometry.depth is not None and geometry.points is not None
+    assert ((geometry.depth - target.depth).abs() / target.depth).mean() < 0.1
+    assert (geometry.points - target.points).norm(dim=-1).mean() < 0.15
+    assert (geometry.poses[-1] - target.pose).abs().max() < 0.1

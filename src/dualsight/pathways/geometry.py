@@ -157,14 +157,15 @@ def geometry_target(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> Ge
 # --- losses -------------------------------------------------------------------------------------------------------
 
 
-def pose_loss(estimates: Sequence[Tensor], target: Tensor, decay: float = 0.6, delta: float = 0.1) -> Tensor:
+def pose_loss(estimates: Sequence[Tensor], target: Tensor, decay: float = 0.6, beta: float = 0.1) -> Tensor:
     """Huber loss of pose encodings (B, S, 9) over the rounds of refinement, the last counting fully.
 
+    Scaled to be ``|e| - beta / 2`` beyond ``beta``, so that it weighs against the dense losses as an L1 would.
     The field of view counts half as much as translation and rotation do.
     """
     total = target.new_zeros(())
     for age, estimate in enumerate(reversed(estimates)):
-        error = F.huber_loss(estimate, target, reduction="none", delta=delta)
+        error = F.smooth_l1_loss(estimate, target, reduction="none", beta=beta)
         parts = error[..., :3].mean() + error[..., 3:7].mean() + 0.5 * error[..., 7:].mean()
         total = total + decay**age * parts
     return total / len(estimates)
