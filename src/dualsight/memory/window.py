@@ -30,6 +30,8 @@ class Step(NamedTuple):
 
     starts: list[int]
     """First token of its slot, per session."""
+    slots: Tensor
+    """(B, unit) all tokens of its slot."""
     extent: int
     """The tokens it may attend to are the first ``extent`` of the buffer."""
     mask: Tensor | None
@@ -100,10 +102,11 @@ class WindowMemory:
         extent = self._extent(max(self.counts) + 1)
         if valid is not None:
             self.padded = [True] * self.batch
-        for row, start in enumerate(starts):
-            self.valid[row, start : start + self.unit] = True if valid is None else valid[row]
+        device = self.store.device
+        slots = torch.tensor(starts, device=device)[:, None] + torch.arange(self.unit, device=device)
+        self.valid.scatter_(1, slots, torch.ones_like(slots, dtype=torch.bool) if valid is None else valid)
         dense = len(set(self.counts)) == 1 and not any(self.padded)
-        self._step = Step(starts, extent, None if dense else self.valid[:, None, None, :extent])
+        self._step = Step(starts, slots, extent, None if dense else self.valid[:, None, None, :extent])
         return self._step
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -118,14 +121,14 @@ class WindowMemory:
                 f"keys of shape {tuple(keys.shape)} for a memory of units (B, heads, unit, head_dim) = {expected}"
             )
         held = self.store[layer]
-        start = step.starts[0]
         if len(set(step.starts)) == 1:
-            held[0, :, :, start : start + self.unit] = keys.detach()
-            held[1, :, :, start : start + self.unit] = values.detach()
+            slot = slice(step.starts[0], step.starts[0] + self.unit)
+            held[0, :, :, slot] = keys.detach()
+            held[1, :, :, slot] = values.detach()
         else:
-            for row, start in enumerate(step.starts):
-                held[0, row, :, start : start + self.unit] = keys[row].detach()
-                held[1, row, :, start : start + self.unit] = values[row].detach()
+            rows = torch.arange(self.batch, device=held.device)[:, None]
+            held[0, rows, :, step.slots] = keys.detach().transpose(1, 2)
+            held[1, rows, :, step.slots] = values.detach().transpose(1, 2)
         return held[0, :, :, : step.extent], held[1, :, :, : step.extent], step.mask
 
     def commit(self, rows: Sequence[int] | None = None) -> None:

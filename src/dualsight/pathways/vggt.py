@@ -134,10 +134,6 @@ class Aggregator(nn.Module):
         self.register_token = nn.Parameter(torch.randn(1, 2, registers, dim) * 1e-6)
         self.frame_blocks = nn.ModuleList(self._block() for _ in range(config.depth))
         self.global_blocks = nn.ModuleList(self._block() for _ in range(config.depth))
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGE_STD).view(3, 1, 1), persistent=False)
 
     def _block(self) -> Block:
         c = self.config
@@ -208,7 +204,8 @@ class Aggregator(nn.Module):
             raise ValueError(
                 f"expected RGB frames (B, S, 3, H, W) with sides in multiples of {patch}, got {tuple(frames.shape)}"
             )
-        images = (frames.flatten(0, 1) - self.mean) / self.std
+        mean, std = (frames.new_tensor(x).view(3, 1, 1) for x in (IMAGE_MEAN, IMAGE_STD))
+        images = (frames.flatten(0, 1) - mean) / std
         patches = self.patch_embed(images.to(self.camera_token.dtype)).unflatten(0, frames.shape[:2])
         special = torch.cat([self.camera_token[0], self.register_token[0]], 1)[order]  # (B, S, 1 + registers, D)
         c = self.config
