@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +13,22 @@ from dualsight.envs.sim.scene import NOTHING, Instance, Material, Scene
 
 Hole = tuple[float, float, float, float]
 """(a0, b0, a1, b1) in the coordinates of a plane, metres."""
+
+FACES = np.array(
+    [
+        # the corners of a unit box, face by face, counter-clockwise seen from outside
+        [[0, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 0]],
+        [[1, 0, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]],
+        [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
+        [[0, 1, 1], [1, 1, 1], [1, 1, 0], [0, 1, 0]],
+        [[1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 0]],
+        [[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]],
+    ],
+    float,
+)
+IN_PLANE = np.repeat([[2, 1], [2, 1], [0, 2], [0, 2], [0, 1], [0, 1]], 4, axis=0)
+"""For each of the 24 corners, the axes along which its face extends."""
+BOX_TRIANGLES = (np.arange(6)[:, None] * 4 + [0, 1, 2, 0, 2, 3]).reshape(12, 3)
 
 STEP = 0.5
 """Metres between vertices on walls and floors, close enough for soft light to show."""
@@ -62,7 +80,8 @@ class Assembly:
         """
         a, b = np.asarray(a, float), np.asarray(b, float)
         grid_a, grid_b = np.meshgrid(a, b, indexing="ij")
-        vertices = np.stack([np.broadcast_to(axis, grid_a.shape) for axis in place(grid_a, grid_b)], -1).reshape(-1, 3)
+        vertices = np.empty((*grid_a.shape, 3))
+        vertices[..., 0], vertices[..., 1], vertices[..., 2] = place(grid_a, grid_b)
         middle_a, middle_b = np.meshgrid((a[1:] + a[:-1]) / 2, (b[1:] + b[:-1]) / 2, indexing="ij")
         solid = np.ones(middle_a.shape, bool)
         for a0, b0, a1, b1 in holes:
@@ -74,17 +93,13 @@ class Assembly:
         triangles = np.concatenate([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]])
         used, index = np.unique(triangles, return_inverse=True)
         uv = np.stack([grid_a.ravel(), grid_b.ravel()], -1)[used] / paint[1]
-        self.mesh(vertices[used], uv, index.reshape(-1, 3), [paint[0]], instance)
+        self.mesh(vertices.reshape(-1, 3)[used], uv, index.reshape(-1, 3), [paint[0]], instance)
 
     def box(self, low: ArrayLike, high: ArrayLike, paint: tuple[int, float], instance: int) -> None:
         """A box with its six faces outwards, from corner to corner."""
-        (x0, y0, z0), (x1, y1, z1) = np.asarray(low, float), np.asarray(high, float)
-        for x, flip in ((x0, False), (x1, True)):
-            self.plane([z0, z1], [y0, y1], lambda a, b, x=x: (x, b, a), flip, paint, instance)
-        for y, flip in ((y0, False), (y1, True)):
-            self.plane([x0, x1], [z0, z1], lambda a, b, y=y: (a, y, b), flip, paint, instance)
-        for z, flip in ((z0, True), (z1, False)):
-            self.plane([x0, x1], [y0, y1], lambda a, b, z=z: (a, b, z), flip, paint, instance)
+        low, high = np.asarray(low, float), np.asarray(high, float)
+        corners = (low + FACES * (high - low)).reshape(-1, 3)
+        self.mesh(corners, corners[np.arange(24)[:, None], IN_PLANE] / paint[1], BOX_TRIANGLES, [paint[0]], instance)
 
     def scene(self) -> Scene:
         """Everything added so far."""
@@ -105,5 +120,5 @@ class Assembly:
 def lines(low: float, high: float, cuts: Iterable[float] = (), step: float = STEP) -> NDArray[np.float64]:
     """Grid lines from ``low`` to ``high``, through every cut between them and at most ``step`` apart."""
     fixed = sorted({low, high, *(cut for cut in cuts if low < cut < high)})
-    pieces = [np.linspace(a, b, max(1, int(np.ceil((b - a) / step - 1e-9))) + 1)[:-1] for a, b in zip(fixed, fixed[1:])]
+    pieces = [np.linspace(a, b, max(1, math.ceil((b - a) / step - 1e-9)) + 1)[:-1] for a, b in pairwise(fixed)]
     return np.concatenate([*pieces, [high]])

@@ -6,8 +6,8 @@ A recipe is a wish list: a piece that finds no place (a way 0.7 m wide between a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from dualsight.envs.sim.assembly import Assembly
 from dualsight.envs.sim.building import Room, Thing
 from dualsight.envs.sim.floorplan import FloorPlan
-from dualsight.envs.sim.furniture import Model, catalog, tinted
+from dualsight.envs.sim.furniture import Model, models, tinted
 from dualsight.envs.sim.layouts import Rect
 from dualsight.envs.sim.placing import GAP, Gap, Space, Spot
 from dualsight.envs.sim.structure import CEILING, Building
@@ -98,12 +98,14 @@ class Decorator:
         """True in this share of cases."""
         return self.rng.random() < share
 
+    def choices(self, *categories: str) -> list[Model]:
+        """The models of some categories in random order, those meant for this type of room first."""
+        options = [model for category in categories for model in models(category)]
+        return sorted(self.rng.sample(options, len(options)), key=lambda model: self.room.type not in model.rooms)
+
     def pick(self, *categories: str) -> Model:
-        """A model of one of the categories, preferably one meant for this type of room."""
-        options = [model for model in catalog() if model.category in categories]
-        if not options:
-            raise KeyError(f"no furniture of category {' or '.join(categories)}")
-        return self.rng.choice([model for model in options if self.room.type in model.rooms] or options)
+        """A model of one of the categories, one meant for this type of room if there is one."""
+        return self.choices(*categories)[0]
 
     def color(self, model: Model) -> str:
         """A colour for a model: one that no other piece of its category in the house has yet, if there is one."""
@@ -145,19 +147,19 @@ class Decorator:
         self, *categories: str, where: str = "any", apron: float = APRON, facing: Piece | None = None
     ) -> Piece | None:
         """At a wall: anywhere, in a "corner", in the "middle" of a wall, or opposite to a piece."""
-        model = self.pick(*categories)
-        spots = list(self.space.wall_spots(model.width, model.depth))
-        self.rng.shuffle(spots)
-        if where == "corner":
-            spots.sort(key=lambda s: round(min(self._along(s) - s[0].low, s[0].high - self._along(s)), 1))
-        elif where == "middle":
-            spots.sort(key=lambda s: abs(self._along(s) - (s[0].low + s[0].high) / 2))
-        if facing:
-            spots = [s for s in spots if self._opposite(facing, s[1])]
-        for _, spot in spots[:80]:
-            clear = not apron or self.space.clear(self._apron(spot, model, apron))
-            if clear and self.space.fits(spot.footprint(model.width, model.depth), model.height):
-                return self._related(self.put(model, spot, apron=apron), "facing", facing)
+        for model in self.choices(*categories)[:3]:
+            spots = list(self.space.wall_spots(model.width, model.depth))
+            self.rng.shuffle(spots)
+            if where == "corner":
+                spots.sort(key=lambda s: round(min(self._along(s) - s[0].low, s[0].high - self._along(s)), 1))
+            elif where == "middle":
+                spots.sort(key=lambda s: abs(self._along(s) - (s[0].low + s[0].high) / 2))
+            if facing:
+                spots = [s for s in spots if self._opposite(facing, s[1])]
+            for _, spot in spots:
+                clear = not apron or self.space.clear(self._apron(spot, model, apron))
+                if clear and self.space.fits(spot.footprint(model.width, model.depth), model.height):
+                    return self._related(self.put(model, spot, apron=apron), "facing", facing)
         return None
 
     @staticmethod
@@ -345,26 +347,27 @@ def _top_at(model: Model, x: float, z: float) -> float:
 
 
 def bedroom(d: Decorator) -> None:
-    """A bed with what belongs to it, a wardrobe, perhaps a desk."""
-    bed = d.wall("bed", where="middle", apron=0.6) or d.wall("bunk bed", where="corner")
+    """A wardrobe, a bed with what belongs to it, perhaps a desk."""
+    d.wall("wardrobe", where="corner")
+    bed = d.wall("bed", where="middle", apron=0.4) or d.wall("bunk bed", where="corner")
     table = d.beside(bed, "bedside table")
     second = d.beside(bed, like=table) if table else None
     d.on(table, "table lamp", "desk lamp")
     if second and d.chance(0.5):
         d.on(second, "potted plant", "teddy bear", "flowers")
-    d.wall("wardrobe", where="corner")
     if d.chance(0.4):
-        desk = d.wall("desk", apron=0.7)
+        desk = d.wall("desk", apron=0.6)
         d.before(desk, "chair", gap=-0.15, turn=2)
         d.on(desk, "desk lamp")
-    if d.chance(0.25):
+    if d.chance(0.2):
         d.wall("crib", where="corner")
-    for category in d.rng.sample(("armchair", "dresser", "bookcase", "shelf", "plant", "floor lamp", "guitar"), 2):
-        d.wall(category, where="corner", apron=0.0)
+    for category in d.rng.sample(("armchair", "dresser", "bookcase", "shelf", "plant", "floor lamp", "guitar"), 3):
+        d.wall(category, where="corner", apron=0.2)
     if bed and d.chance(0.6):
         d.hang("painting", above=bed)
     _walls(d, 1)
-    d.rug(bed, forward=(bed.model.depth / 2 + 0.4)) if bed and d.chance(0.5) else None
+    if bed and d.chance(0.5):
+        d.rug(bed, forward=bed.model.depth / 2 + 0.4)
 
 
 def living_room(d: Decorator) -> None:
@@ -393,7 +396,9 @@ def living_room(d: Decorator) -> None:
 
 def kitchen(d: Decorator) -> None:
     """A row of cabinets with fridge, sink and stove, cupboards over it, and a table if it fits."""
-    _kitchen_row(d)
+    if not _kitchen_row(d):
+        for category in ("fridge", "sink", "stove", "kitchen counter", "kitchen counter"):
+            d.wall(category, where="corner")
     if d.chance(0.7):
         table = d.middle("round table", "dining table", spread=0.9)
         d.around(table, 4, "chair", "stool")
@@ -405,8 +410,8 @@ def kitchen(d: Decorator) -> None:
     _walls(d, 1)
 
 
-def _kitchen_row(d: Decorator) -> None:
-    """Cabinets side by side along one wall, in one colour: the longest row that fits."""
+def _kitchen_row(d: Decorator) -> bool:
+    """Cabinets side by side along one wall, in one colour: the longest row that fits, if any."""
     counter, counter_color = d.pick("kitchen counter"), None
     row = [d.pick("fridge"), counter, d.pick("sink"), counter, d.pick("stove", "oven"), counter, counter]
     order = d.rng.sample(d.space.walls, 4)
@@ -419,7 +424,7 @@ def _kitchen_row(d: Decorator) -> None:
                 middles = [start + sense * (edges[i] + model.width / 2) for i, model in enumerate(models)]
                 spots = [wall.spot(float(m), model.depth / 2 + GAP) for m, model in zip(middles, models, strict=True)]
                 rects = [s.footprint(m.width, m.depth) for s, m in zip(spots, models, strict=True)]
-                if total > wall.high - wall.low or not all(map(d.space.fits, rects, [m.height for m in models])):
+                if total > wall.high - wall.low or not d.space.fit(rects, [m.height for m in models]):
                     continue
                 for model, spot in zip(models, spots, strict=True):
                     same = model.category in ("kitchen counter", "sink")
@@ -433,7 +438,8 @@ def _kitchen_row(d: Decorator) -> None:
                             d.on(piece, "microwave", "potted plant", "cactus", "vase")
                     if model.category in ("stove",):
                         d.hang("range hood", above=piece)
-                return
+                return True
+    return False
 
 
 def dining_room(d: Decorator) -> None:
@@ -451,9 +457,9 @@ def dining_room(d: Decorator) -> None:
 
 def bathroom(d: Decorator) -> None:
     """Shower or tub, washbasin under a mirror, toilet."""
-    d.wall("shower", "bathtub", where="corner", apron=0.4)
-    basin = d.wall("washbasin", where="middle", apron=0.5)
-    d.wall("toilet", apron=0.5)
+    d.wall("shower", "bathtub", where="corner", apron=0.3)
+    basin = d.wall("washbasin", apron=0.4)
+    d.wall("toilet", apron=0.3)
     if basin:
         d.hang("mirror", above=basin)
     d.hang("towel rack")
@@ -545,7 +551,18 @@ def hall(d: Decorator) -> None:
 def _walls(d: Decorator, count: int) -> None:
     """Pictures, clocks and lights on free walls."""
     for _ in range(count):
-        d.hang(*d.rng.choice((("painting",), ("painting",), ("painting",), ("clock",), ("mirror",), ("wall light",))))
+        d.hang(
+            *d.rng.choice(
+                (
+                    ("painting",),
+                    ("painting",),
+                    ("painting",),
+                    ("painting",),
+                    ("clock", "mirror"),
+                    ("wall light", "cuckoo clock"),
+                )
+            )
+        )
 
 
 RECIPES: dict[str, Callable[[Decorator], None]] = {

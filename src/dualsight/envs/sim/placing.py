@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from dualsight.envs.sim.layouts import Rect
 
 ROUTE = 0.7
 """Width of the way that is kept free between all doors of a room, metres."""
+NARROW = (2.2, 0.55)
+"""Rooms less wide than the first have a way of only the second."""
 CELL = 0.1
 """Grid on which walkability is checked."""
 GAP = 0.02
@@ -115,13 +118,20 @@ class Space:
 
     def fits(self, rect: Rect, height: float, on_apron: bool = False, beside: Rect | None = None) -> bool:
         """May a thing of this height stand here? It may overlap ``beside`` (a chair its table)."""
+        return self._allowed(rect, height, on_apron, beside) and self._walkable([rect])
+
+    def fit(self, rects: list[Rect], heights: list[float]) -> bool:
+        """May all of these stand here together?"""
+        return all(map(self._allowed, rects, heights)) and self._walkable(rects)
+
+    def _allowed(self, rect: Rect, height: float, on_apron: bool = False, beside: Rect | None = None) -> bool:
         if not self.within(rect) or any(rect.overlaps(zone) for zone in self.keep):
             return False
         if any(rect.overlaps(other.inset(-GAP)) for other, _ in self.taken if other is not beside):
             return False
         if not on_apron and any(rect.overlaps(apron) for apron in self.aprons):
             return False
-        return not self._before_window(rect, height) and self._walkable([rect])
+        return not self._before_window(rect, height)
 
     def within(self, rect: Rect) -> bool:
         """Does it lie inside the walls?"""
@@ -178,7 +188,7 @@ class Space:
 
     def _free(self, more: list[Rect]) -> NDArray[np.bool_]:
         """(X, Z) cells where the middle of a body of width ``ROUTE`` may be."""
-        margin = ROUTE / 2
+        margin = (ROUTE if min(self.floor.size) >= NARROW[0] else NARROW[1]) / 2
         in_x = (self._x > self.floor.x0 + margin) & (self._x < self.floor.x1 - margin)
         in_z = (self._z > self.floor.z0 + margin) & (self._z < self.floor.z1 - margin)
         free = in_x[:, None] & in_z[None, :]
@@ -194,18 +204,28 @@ class Space:
         return x, z
 
     def _reachable(self, free: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The cells of ``free`` joined to the first entry, by growing it until nothing changes."""
-        reached = np.zeros_like(free)
-        if not self.entries:
-            return free
-        start = self._cell(self.entries[0])
-        reached[start] = free[start]
-        count = -1
-        while count != (count := int(reached.sum())):
-            for _ in range(4):
-                reached[1:] |= reached[:-1]
-                reached[:-1] |= reached[1:]
-                reached[:, 1:] |= reached[:, :-1]
-                reached[:, :-1] |= reached[:, 1:]
-                reached &= free
-        return reached
+        """The cells of ``free`` joined to the first entry."""
+        return _flood(free, *self._cell(self.entries[0]))
+
+
+@njit(cache=True, nogil=True)
+def _flood(free: NDArray[np.bool_], x: int, z: int) -> NDArray[np.bool_]:
+    """The cells of ``free`` (X, Z) joined to cell (x, z) side by side."""
+    reached = np.zeros_like(free)
+    stack = np.empty((free.size + 1, 2), np.int64)
+    count = 0
+    if free[x, z]:
+        reached[x, z] = True
+        stack[0] = x, z
+        count = 1
+    while count:
+        count -= 1
+        x, z = stack[count]
+        for dx, dz in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            i, k = x + dx, z + dz
+            inside = 0 <= i < free.shape[0] and 0 <= k < free.shape[1]
+            if inside and free[i, k] and not reached[i, k]:
+                reached[i, k] = True
+                stack[count] = i, k
+                count += 1
+    return reached
