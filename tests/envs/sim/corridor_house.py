@@ -1,15 +1,15 @@
 """A house made by hand, so that what is true of a route can be read off its drawing.
 
-    z=-5 +---------+---------+---------+
-         | bedroom | office  | bathroom|      north is -Z: heading 0
-         |   0     |   1     |   2     |
-    z=-1 +--d01----+--d02----+--d03----+
-         |            hall 3           |
-    z=+1 +----d04------+------d05------+
-         | living room |    kitchen    |
-         |     4      ===      5       |      === an opening 2 m wide
-    z=+5 +-------------+---------------+
-        x=0            4               8
+z=-5 +---------+---------+---------+
+     | bedroom | office  | bathroom|      north is -Z: heading 0
+     |   0     |   1     |   2     |
+z=-1 +--d01----+--d02----+--d03----+
+     |            hall 3           |
+z=+1 +----d04------+------d05------+
+     | living room |    kitchen    |
+     |     4      ===      5       |      === an opening 2 m wide
+z=+5 +-------------+---------------+
+    x=0            4               8
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _find_route(
             continue
         point, room = goal
         field = navmesh.distance_field(point)
-        for _ in range(8):
+        for _ in range(20):
             start = _start(house, navmesh, rng, room, demand.clearance)
             if start is None or not demand.min_geodesic <= field.distance(start.position) <= demand.max_geodesic:
                 continue

@@ -50,6 +50,7 @@ PASS_TWO = (
     "pass {thing} and {other}",
     "(walk|go) past {thing} on (your|the) {side} and {other} on (your|the) {otherside}",
 )
+METRES = "{number} meters"
 TOWARD = ("(walk|go|head) (towards|toward|up to) {thing}", "(walk|go|head) straight to {thing}")
 FORWARD = (
     "(walk|go|move|head) (forward|straight) (for|) about {metres}",
@@ -100,11 +101,12 @@ CLIMB = {
     ),
     "down": ("(go|walk|head) down the (stairs|steps)", "(take the stairs|go) down to the lower floor"),
 }
-CLIMB_TURNED = "turn {side} (and|to) "
+CLIMB_TURNED = "turn {side} (and|to) {climb}"
 
 EXIT = {
     "door": "(door|door|doorway)",
-    "opening": "(opening|wide opening|archway)",
+    "arch": "(archway|opening|wide opening)",
+    "opening": "opening",
 }
 EXIT_AT = {
     "ahead": ("{door} (ahead|straight ahead|in front of you)", "{door} ahead of you"),
@@ -145,8 +147,7 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
            "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty")  # fmt: skip
 ROOMS = ("bathroom", "bedroom", "dining room", "game room", "hall", "kitchen", "laundry room", "library", "living room",
          "office", "playroom", "storage room")  # fmt: skip
-FLOORS = ("wooden", "wood", "tiled", "tile", "tiles", "carpet", "carpeted", "parquet", "marble", "stone", "brick",
-          "concrete", "floor", "herringbone", "checkered", "planks", "plain", "striped")  # fmt: skip
+FLOORS = ("wooden floor", "concrete floor", "tiles", "and white tiles", "carpet")
 
 
 def expand(rng: np.random.Generator, pattern: str, **slots: str) -> str:

@@ -123,8 +123,8 @@ class _Writer:
         """Leaving the room of ``leg``."""
         aside = exit.side != "ahead"
         if exit.kind in ("up", "down"):
-            turned = self.phrase(grammar.CLIMB_TURNED, side=exit.side) if aside else ""
-            return turned + self.phrase(grammar.CLIMB[exit.kind])
+            climb = self.phrase(grammar.CLIMB[exit.kind])
+            return self.phrase(grammar.CLIMB_TURNED, side=exit.side, climb=climb) if aside else climb
         if aside and not exit.ordinal:
             patterns = grammar.SIDEWAYS
         elif aside or exit.rank:
@@ -188,7 +188,7 @@ def _write_long(writer: _Writer) -> str:
         if leg.turn == "straight" and not met:
             clauses.append(writer.phrase(grammar.TURN["straight"]))
         if leg.length > 2.5 and writer.chance(0.4):
-            metres = f"{grammar.NUMBERS[min(round(leg.length), 20)]} meters"
+            metres = writer.phrase(grammar.METRES, number=grammar.NUMBERS[min(round(leg.length), 20)])
             clauses.append(writer.phrase(grammar.FORWARD, metres=metres))
         if met and writer.chance(1.5):
             clauses += writer.passing(met)

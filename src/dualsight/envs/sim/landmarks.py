@@ -22,16 +22,19 @@ VISIBLE = 0.01
 """Share of the picture from which on a thing counts as seen."""
 
 SALIENCE = {
-    "armchair": 2, "barrel": 2, "bathtub": 4, "bed": 4, "bedside table": 2, "bench": 2, "bidet": 2, "bookcase": 3,
-    "box": 1, "briefcase": 1, "cabinet": 2, "cactus": 2, "chair": 1, "coffee table": 2, "cooktop": 3,
-    "corner sofa": 4, "crate": 1, "crib": 3, "cuckoo clock": 1, "cupboard": 2, "curtain": 2, "desk": 3,
-    "desk lamp": 1, "dining table": 3, "drafting table": 3, "dresser": 2, "dustbin": 2, "fan": 2,
-    "fire extinguisher": 1, "floor lamp": 2, "flowers": 2, "foosball table": 4, "fridge": 4, "guitar": 2,
-    "kitchen counter": 2, "kitchen island": 3, "mirror": 2, "oven": 3, "painting": 2, "piano": 4, "plant": 2,
-    "pool table": 4, "potted plant": 2, "radiator": 1, "range hood": 1, "rocking horse": 3, "round table": 3,
-    "rug": 2, "shelf": 2, "shower": 3, "sink": 3, "sofa": 4, "speaker": 1, "stool": 1, "stove": 3, "table": 3,
-    "teddy bear": 1, "television": 3, "toilet": 3, "towel rack": 1, "wall cabinet": 1, "wall shelf": 1, "wardrobe": 3,
-    "washbasin": 3, "washing machine": 3, "whiteboard": 3,
+    "aquarium": 3, "armchair": 2, "barrel": 2, "bathtub": 4, "bed": 4, "bedside table": 2, "bench": 2, "bidet": 2,
+    "bookcase": 3, "box": 1, "briefcase": 1, "bunk bed": 4, "cabinet": 2, "cactus": 2, "chair": 1,
+    "clock": 1, "coat rack": 2, "coffee table": 2, "cooktop": 3, "corner sofa": 4, "crate": 1,
+    "crib": 3, "cuckoo clock": 1, "cupboard": 2, "curtain": 2, "desk": 3, "desk lamp": 1, "dining table": 3,
+    "drafting table": 3, "dresser": 2, "dustbin": 2, "fan": 2, "fire extinguisher": 1, "fireplace": 4,
+    "floor lamp": 2, "flowers": 2, "foosball table": 4, "fridge": 4, "grandfather clock": 3, "guitar": 2,
+    "ironing board": 2, "kitchen counter": 2, "kitchen island": 3, "laundry basket": 2, "microwave": 1, "mirror": 2,
+    "oven": 3, "painting": 2, "piano": 4, "plant": 2, "pool table": 4, "potted plant": 2,
+    "radiator": 1, "range hood": 1, "rocking horse": 3, "round table": 3, "rug": 2, "shelf": 2, "shoe cabinet": 2,
+    "shower": 3, "side table": 2, "sideboard": 3, "sink": 3, "sofa": 4, "speaker": 1, "stool": 1, "storage rack": 3,
+    "stove": 3, "table": 3, "table lamp": 1, "teddy bear": 1, "television": 3, "toilet": 3, "towel rack": 1,
+    "treadmill": 3, "tv stand": 2, "vase": 1, "wall cabinet": 1, "wall light": 1, "wall shelf": 1, "wardrobe": 3,
+    "washbasin": 3, "washing machine": 3, "water heater": 2, "whiteboard": 3,
 }  # fmt: skip
 """The categories that an instruction may name, and how much a person would notice each."""
 
@@ -142,26 +145,30 @@ class Sights:
         ]
         return max(candidates, key=lambda landmark: landmark.salience, default=None)
 
-    def near_end(self, room: Room, entered: float, reach: float = 1.0) -> list[Landmark]:
-        """The things within ``reach`` of the end of the path that were seen in its last four metres, nearest first."""
+    def near_end(self, room: Room, entered: float, reach: float = 1.0) -> tuple[Landmark, ...]:
+        """The things within ``reach`` of the end of the path (rugs under it) that were seen in its last four metres,
+        nearest first, where a striking one counts as a little nearer."""
         end = self._path.length
         pose = Pose(self._path.at(end), self._path.heading(end))
         found = []
         for thing in self._in(room):
-            gap = footprint_gap(thing, pose.position)
-            if gap > reach or self.share(thing, max(end - 4.0, entered - 1.0), end) < VISIBLE:
-                continue
-            landmark = self._named(thing, entered, end)
-            if landmark:
+            gap = float(footprint_gap(thing, pose.position))
+            seen = self.share(thing, max(end - 4.0, entered - 1.0), end) >= VISIBLE
+            if (
+                seen
+                and gap <= (0 if thing.category == "rug" else reach)
+                and (named := self._named(thing, entered, end))
+            ):
                 bearing = _bearing(pose, thing)
                 side = "ahead" if abs(bearing) < math.radians(35) else "left" if bearing > 0 else "right"
-                found.append((float(gap) - 0.1 * landmark.salience, replace(landmark, side=side)))
-        return [landmark for _, landmark in sorted(found, key=lambda pair: pair[0])]
+                found.append((gap - 0.1 * named.salience, replace(named, side=side)))
+        return tuple(landmark for _, landmark in sorted(found, key=lambda pair: pair[0]))
 
     def _closest(self, thing: Thing, first: float, last: float, step: float = 0.1) -> float:
-        """The metre between two metres of the path at which it comes nearest to the thing's footprint."""
-        marks = np.arange(first, last, step) if last > first else np.array([first])
-        return float(marks[footprint_gap(thing, self._path.at(marks)).argmin()])
+        """The metre between two metres of the path at which its middle is nearest."""
+        marks = np.arange(first, max(last, first + step), step)
+        away = (self._path.at(marks) - thing.centre)[:, [0, 2]]
+        return float(marks[np.hypot(*away.T).argmin()])
 
     def _in(self, room: Room) -> list[Thing]:
         """The things of a room that have a word."""

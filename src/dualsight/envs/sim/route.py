@@ -26,7 +26,7 @@ SIGHT = Camera(width=112, height=112, hfov=90.0)
 """The camera whose pictures decide what has been seen."""
 
 WIDE = 1.3
-"""Metres: a wider doorway is called an opening."""
+"""Metres: a wider doorway is an arch."""
 
 
 AHEAD = math.radians(40)
@@ -46,7 +46,7 @@ class Exit:
     """How a leg leaves its room."""
 
     kind: str
-    """"door" | "opening" | "up" | "down" (the last two are stairs)."""
+    """"door" | "arch" (a wide one) | "opening" (counted among doors and arches) | "up" | "down" (both of them stairs)."""
     side: str
     """"ahead" | "left" | "right", of the direction walked in the room."""
     ordinal: int
@@ -84,7 +84,7 @@ class Stop:
     """Where to stop."""
 
     relation: str
-    """"next to" | "in front of" | "between" (two things) | "inside" | "middle" | "end" (of the room)."""
+    """"next to" | "in front of" | "on" | "between" (two things) | "inside" | "middle" (of the room)."""
     things: tuple[Landmark, ...]
     room: Room
 
@@ -222,7 +222,8 @@ def _exit(house: House, sights: Sights, here: Crossing, after: Crossing, side: s
         alike = [d for d in same_wall if _offset(d, here.position, axis) > -0.3 or d is door]
         if len(alike) > 1:
             ordinal = sum(_offset(d, here.position, axis) <= reached for d in alike)
-    kind = "opening" if any(d.width > WIDE for d in alike) else "door"
+    wide = {d.width > WIDE for d in alike}
+    kind = "opening" if len(wide) == 2 else "arch" if door.width > WIDE else "door"
     last = len(alike) > 1 and ordinal == len(alike)
     return Exit(kind, side, ordinal, last, rank, choices, after.room, sights.beside(door, room, after.at))
 
@@ -245,12 +246,13 @@ def _stop(path: Polyline, sights: Sights, last: Crossing) -> Stop:
     """The words for the end of the path: the nearest things that were seen, or the part of the room."""
     goal, room = path.at(path.length), last.room
     near = sights.near_end(room, last.at)
+    if near and near[0].thing.category == "rug":
+        return Stop("on", near[:1], room)
     if near:
-        first = near[0]
-        opposite = next((other for other in near[1:3] if _between(goal, first, other)), None)
+        opposite = next((other for other in near[1:3] if _between(goal, near[0], other)), None)
         if opposite:
-            return Stop("between", (first, opposite), room)
-        return Stop("in front of" if first.side == "ahead" else "next to", (first,), room)
+            return Stop("between", (near[0], opposite), room)
+        return Stop("in front of" if near[0].side == "ahead" else "next to", near[:1], room)
     if last.through is not None and np.linalg.norm(goal - last.position) < 1.6:
         return Stop("inside", (), room)
     size = min(room.x1 - room.x0, room.z1 - room.z0)
@@ -262,4 +264,4 @@ def _stop(path: Polyline, sights: Sights, last: Crossing) -> Stop:
 def _between(goal: Point, a: Landmark, b: Landmark) -> bool:
     """Do the two stand on opposite sides of the goal?"""
     angle = wrap(heading_of(a.thing.centre - goal) - heading_of(b.thing.centre - goal))
-    return abs(angle) > math.radians(140)
+    return b.thing.category != "rug" and abs(angle) > math.radians(140)
