@@ -1,18 +1,24 @@
 """Soft light, baked once per scene into its vertices: lamps with penumbrae, and ambient light that fades in corners.
 
-For a vertex with normal n the baked light is, with w = cos(theta) / (d^2 + d0^2) for a lamp at distance d::
+At a point with normal n, for a lamp at distance d under the angle theta, with ``w = cos(theta) / (d^2 + SOFTNESS)``::
 
-    light = tone( ambient * openness(n) + power * sum over lamps of w * (visible part of the lamp) )
+    light = tone( AMBIENT * (BOUNCE + (1 - BOUNCE) * openness(n))
+                  + LAMP * sum over lamps of w * emission * (visible part of the lamp) )
 
 ``openness`` is ambient occlusion: the cosine-weighted mean over directions of how far one sees, up to ``REACH``.
-All vertices use the same directions, in their own tangent frame: neighbours then err alike, and no noise shows.
+
+A vertex must show the mean light of the surface about it, else the shadow of a window sill becomes a smear as wide as
+the wall's triangles. Large triangles therefore receive light inside, at one point for each corner, and a vertex takes
+the mean of its corners; vertices among small triangles receive it themselves. Points inside something (a wall's edge in
+a door frame) do not count. All points use the same few directions: neighbours err alike, and no noise shows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -25,24 +31,53 @@ from dualsight.types import Point
 
 REACH = 1.5
 """Metres over which things shade each other from ambient light."""
-DIRECTIONS = 12
-PANEL = 0.35
+DIRECTIONS = 6
+"""Rays for ambient light per point; a vertex has about six points, or one with twice as many rays."""
+PANEL = 0.18
 """Half the side of a lamp, a horizontal square; its four samples give soft shadows."""
+FITTING = 0.3
+"""Metres: what is nearer to a lamp than this belongs to it, and casts no shadow."""
 RANGE = 9.0
 """Metres beyond which a lamp is neglected."""
-AMBIENT = np.array([0.50, 0.52, 0.55])
-LAMP = np.array([2.3, 2.2, 2.0])
+SOFTNESS = 0.8
+AMBIENT = np.array([0.80, 0.82, 0.85])
+LAMP = np.array([4.0, 3.8, 3.45])
 """Power of a lamp: slightly warm against the cool ambient light."""
+BOUNCE = 0.15
+"""Share of the ambient light that reaches the deepest corner: walls pass light on."""
 LIFT = 0.01
 """Metres by which rays start off their surface."""
+LONG = 0.15
+"""Metres: triangles with a longer side receive light inside."""
+BURIED = 0.03
+"""Openness below which a point lies inside something."""
+STACK = 128
+"""Tree nodes that a ray keeps for later, at most: more than any tree is deep."""
+
+
+class Receivers(NamedTuple):
+    """R points at which light is received for vertices."""
+
+    points: NDArray[np.float32]
+    """(R, 3)"""
+    normals: NDArray[np.float32]
+    """(R, 3)"""
+    vertex: NDArray[np.int32]
+    """(R,) whose light it is."""
+    weight: NDArray[np.float64]
+    """(R,) what it counts for among the points of its vertex."""
+    instance: NDArray[np.int32]
+    """(R,) what it is part of."""
+    pattern: NDArray[np.int32]
+    """(R,) 0, 1, 2: the rays of the three corners of a triangle; -1: all of them, for a vertex with one point."""
 
 
 def bake_light(scene: Scene, lights: Sequence[Point], seed: int = 0) -> Scene:
     """``scene`` with ``light`` computed for lamps at ``lights`` (each (3,) metres).
 
-    Surfaces are lit on the side their triangles face, or on the other one where that side is shut in. Walls and floors
-    need vertices about every half metre to show shadows. ``seed`` turns the sampling pattern. Equal input gives equal
-    bytes.
+    Surfaces are lit on the side their triangles face, or on the other one if only that one sees a lamp (found models
+    are often turned inside out). Walls and floors need vertices about every half metre to show shadows. ``seed`` turns
+    the sampling pattern. Equal input gives equal bytes.
 
     Raises:
         ValueError: the scene cannot be drawn (``packing.check``).
@@ -50,12 +85,16 @@ def bake_light(scene: Scene, lights: Sequence[Point], seed: int = 0) -> Scene:
     check(scene)
     corners = scene.vertices[scene.triangles]  # (T, 3, 3)
     tree = bvh.build(corners.min(axis=1), corners.max(axis=1), 4)
-    sides = _sides(corners[tree.order])
-    points, normals, inverse = _receivers(scene, corners)
-    lamps = np.array(lights, np.float32).reshape(-1, 3)
-    openness, direct = _gather(tree, sides, points, normals, lamps, _hemisphere(seed))
-    light = openness[:, None] * AMBIENT + direct[:, None] * LAMP
-    return replace(scene, light=_tone(light)[inverse].astype(np.float32))
+    sides = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], axis=1)
+    rays = tree, sides[tree.order]
+    receivers = _receivers(scene, corners.astype(np.float64))
+    front, back = _lamplight(rays, receivers, np.array(lights, np.float32).reshape(-1, 3))
+    turned = _turned(receivers, front > 0, back > 0)
+    direct = np.where(front > 0, front, back)
+    openness = _openness(rays, receivers, turned, _hemisphere(seed))
+    light = _tone((BOUNCE + (1 - BOUNCE) * openness)[:, None] * AMBIENT + direct[:, None] * LAMP)
+    weight = np.where(openness < BURIED, 0, receivers.weight)
+    return replace(scene, light=_to_vertices(scene, receivers.vertex, light, weight).astype(np.float32))
 
 
 def _tone(light: NDArray) -> NDArray:
@@ -63,96 +102,142 @@ def _tone(light: NDArray) -> NDArray:
     return 1.25 * (1 - np.exp(-light / 1.25))
 
 
-def _sides(corners: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(T, 9) first corner and the two sides that leave it, for the ray test."""
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    return np.ascontiguousarray(np.concatenate([a, b - a, c - a], axis=1))
+def _receivers(scene: Scene, corners: NDArray[np.float64]) -> Receivers:
+    """Three points in every large triangle, and one at each vertex that belongs to small triangles only."""
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    double_area = np.linalg.norm(normals, axis=1)
+    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+    large = (longest > LONG) & (double_area > 0)
+    # the mean place of the surface that a corner stands for: half of the way to the middle of the other side
+    inside = 0.25 * corners[large] + 0.25 * corners[large].sum(axis=1, keepdims=True)
+    lonely = np.ones(len(scene.vertices), bool)
+    lonely[scene.triangles[large]] = False
+    alone = np.flatnonzero(lonely)
+    smooth = np.stack([_sum_at(scene, scene.triangles.T, normals[:, k]) for k in range(3)], axis=1)[alone]
+    owner = np.zeros(len(scene.vertices), np.int32)
+    owner[scene.triangles] = scene.instance[:, None]
+    points = np.concatenate([inside.reshape(-1, 3), scene.vertices[alone]])
+    directions = np.concatenate([np.repeat(normals[large], 3, axis=0), smooth])
+    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
+    return Receivers(
+        points=points.astype(np.float32),
+        normals=directions.astype(np.float32),
+        vertex=np.concatenate([scene.triangles[large].reshape(-1), alone]).astype(np.int32),
+        instance=np.concatenate([np.repeat(scene.instance[large], 3), owner[alone]]),
+        weight=np.concatenate([np.repeat(double_area[large], 3), np.ones(len(alone))]),
+        pattern=np.concatenate([np.tile([0, 1, 2], int(large.sum())), np.full(len(alone), -1)]).astype(np.int32),
+    )
 
 
-def _receivers(scene: Scene, corners: NDArray[np.float32]) -> tuple[NDArray, NDArray, NDArray]:
-    """Where vertices receive light: points (R, 3), normals (R, 3), and each vertex's receiver (V,).
+def _sum_at(scene: Scene, vertices: Iterable[NDArray], values: NDArray) -> NDArray[np.float64]:
+    """(V,) the sum of ``values`` over the entries of each array of ``vertices`` that name a vertex."""
+    return np.sum([np.bincount(index, values, len(scene.vertices)) for index in vertices], axis=0)
 
-    A point is drawn in a little toward the middle of its triangles: the corner of a room lies in no wall then.
-    """
-    weighted = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # length: twice the area
-    middle = corners.mean(axis=1)
-    sums = np.zeros((len(scene.vertices), 7))
-    for k in range(3):
-        index = scene.triangles[:, k]
-        for column, values in enumerate([*weighted.T, *middle.T, np.ones(len(index))]):
-            sums[:, column] += np.bincount(index, values, len(scene.vertices))
-    normals = sums[:, :3] / np.maximum(np.linalg.norm(sums[:, :3], axis=1, keepdims=True), 1e-12)
-    inward = sums[:, 3:6] / np.maximum(sums[:, 6:], 1) - scene.vertices
-    length = np.linalg.norm(inward, axis=1, keepdims=True)
-    points = scene.vertices + inward * np.minimum(0.2, 0.03 / np.maximum(length, 1e-9))
-    keys = np.round(np.concatenate([points * 1000, normals * 50], axis=1)).astype(np.int32)
-    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    return points[first].astype(np.float32), normals[first].astype(np.float32), inverse.reshape(-1)
+
+def _to_vertices(scene: Scene, vertex: NDArray, light: NDArray, weight: NDArray) -> NDArray[np.float64]:
+    """(V, 3) the weighted mean light of each vertex; those without any take that of their neighbours."""
+    sums = np.stack([_sum_at(scene, [vertex], weight * light[:, k]) for k in range(3)], axis=1)
+    total = _sum_at(scene, [vertex], weight)
+    for _ in range(3):  # from neighbour to neighbour; farther in, nothing is seen
+        known = total > 0
+        mean = np.where(known[:, None], sums / np.where(known, total, 1)[:, None], 0)
+        if known.all():
+            break
+        around = [np.where(known, mean[:, k], 0)[scene.triangles].sum(axis=1) for k in range(3)]
+        sums = np.stack([_sum_at(scene, scene.triangles.T, channel) for channel in around], axis=1)
+        count = _sum_at(scene, scene.triangles.T, known[scene.triangles].sum(axis=1))
+        sums, total = np.where(known[:, None], mean, sums), np.where(known, 1, count)
+    return mean
 
 
 def _hemisphere(seed: int) -> NDArray[np.float32]:
-    """(DIRECTIONS, 3) cosine-weighted directions about +Z on a golden-angle spiral."""
-    k = np.arange(DIRECTIONS)
-    radius, angle = np.sqrt((k + 0.5) / DIRECTIONS), (k + seed) * math.pi * (3 - math.sqrt(5))
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2)], axis=1).astype(np.float32)
+    """(3, DIRECTIONS, 3) cosine-weighted directions about +Z: a golden-angle spiral dealt out to three patterns."""
+    k = np.arange(3 * DIRECTIONS)
+    radius, angle = np.sqrt((k + 0.5) / len(k)), (k + seed) * math.pi * (3 - math.sqrt(5))
+    spiral = np.stack([radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2)], axis=1)
+    return np.ascontiguousarray(spiral.reshape(DIRECTIONS, 3, 3).swapaxes(0, 1), np.float32)
+
+
+def _turned(receivers: Receivers, front: NDArray[np.bool_], back: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(R,) which points are lit from behind: where only that side sees a lamp; in full shadow, as most of the thing."""
+    vote = np.where(front, 1.0, np.where(back, -1.0, 0.0)) * receivers.weight
+    majority = np.bincount(receivers.instance, vote) < 0
+    return np.where(front | back, ~front, majority[receivers.instance])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _gather(tree, sides, points, normals, lamps, hemisphere):
-    """Openness (R,) in 0..1 and light of the lamps (R,) of every receiver."""
-    openness, direct = np.zeros(len(points)), np.zeros(len(points))
-    stack = np.empty(128, np.int32)
-    for i in range(len(points)):
-        n = normals[i]
-        start = points[i] + LIFT * n
-        openness[i] = _openness(tree, sides, start, n, hemisphere, stack)
-        if openness[i] < 0.05:
-            back = points[i] - LIFT * n
-            behind = _openness(tree, sides, back, -n, hemisphere, stack)
-            if behind > 0.2:  # a sheet or a box turned inside out
-                openness[i], n, start = behind, -n, back
+def _lamplight(rays, receivers, lamps):
+    """(R,) light of the lamps before every point and, where there is none, behind it."""
+    front, back = np.zeros(len(receivers.points)), np.zeros(len(receivers.points))
+    stack = np.empty(STACK, np.int32)
+    for i in range(len(receivers.points)):
         for lamp in lamps:
-            direct[i] += _lamp(tree, sides, start, n, lamp, stack)
-    return openness, direct
+            front[i] += _lamp(rays, receivers.points[i], receivers.normals[i], lamp, receivers.pattern[i], stack)
+        if front[i] == 0:
+            for lamp in lamps:
+                back[i] += _lamp(rays, receivers.points[i], -receivers.normals[i], lamp, receivers.pattern[i], stack)
+    return front, back
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _openness(tree, sides, start, n, hemisphere, stack):
-    """Cosine-weighted mean over the half space about ``n`` of the distance seen, as a share of REACH."""
-    # a tangent frame that varies smoothly with n (Duff et al., "Building an orthonormal basis, revisited", 2017)
-    sign = 1.0 if n[2] >= 0 else -1.0
-    a = -1 / (sign + n[2])
-    b = n[0] * n[1] * a
-    total = 0.0
-    for d in hemisphere:
-        x = d[0] * (1 + sign * n[0] * n[0] * a) + d[1] * b + d[2] * n[0]
-        y = d[0] * sign * b + d[1] * (sign + n[1] * n[1] * a) + d[2] * n[1]
-        z = -d[0] * sign * n[0] - d[1] * n[1] + d[2] * n[2]
-        total += _distance(tree, sides, start[0], start[1], start[2], x, y, z, REACH, False, stack)
-    return total / (REACH * len(hemisphere))
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _lamp(tree, sides, start, n, lamp, stack):
-    """Light of one square lamp: four samples of it, each with a shadow ray."""
-    total = 0.0
-    for k in range(4):
-        x = lamp[0] + (PANEL if k & 1 else -PANEL) * 0.5 - start[0]
+def _lamp(rays, point, n, lamp, pattern, stack):
+    """Light of one square lamp, which shines downward most: up to four samples of it, each with a shadow ray."""
+    start = point + LIFT * n
+    total, samples = 0.0, 0
+    for k in range(max(pattern, 0) % 2, 4, 1 if pattern < 0 else 2):  # round the square: 0 and 2, or 1 and 3
+        samples += 1
+        x = lamp[0] + (PANEL if k == 1 or k == 2 else -PANEL) - start[0]
         y = lamp[1] - start[1]
-        z = lamp[2] + (PANEL if k & 2 else -PANEL) * 0.5 - start[2]
+        z = lamp[2] + (PANEL if k >= 2 else -PANEL) - start[2]
         square = x * x + y * y + z * z
         facing = n[0] * x + n[1] * y + n[2] * z
         if facing <= 0 or square > RANGE * RANGE:
             continue
         d = math.sqrt(square)
-        if _distance(tree, sides, start[0], start[1], start[2], x / d, y / d, z / d, d - LIFT, True, stack) >= d - LIFT:
-            total += facing / (d * (square + 0.5))
-    return total / 4
+        reach = max(d - FITTING, 0.0)
+        if _distance(rays, start, (x / d, y / d, z / d), reach, True, stack) >= reach:
+            emission = 0.4 + 0.6 * max(y, 0.0) / d
+            total += emission * facing / (d * (square + SOFTNESS))
+    return total / samples
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _distance(tree, sides, ox, oy, oz, dx, dy, dz, limit, any_hit, stack):
+def _openness(rays, receivers, turned, hemisphere):
+    """(R,) cosine-weighted mean over the half space before a point of the distance seen, as a share of REACH."""
+    openness = np.zeros(len(receivers.points))
+    stack = np.empty(STACK, np.int32)
+    for i in range(len(openness)):
+        n = -receivers.normals[i] if turned[i] else receivers.normals[i]
+        start = receivers.points[i] + LIFT * n
+        first = receivers.pattern[i]
+        last = first if first >= 0 else 1  # a point that is alone sends two patterns
+        for pattern in range(max(first, 0), last + 1):
+            for d in hemisphere[pattern]:
+                openness[i] += _distance(rays, start, _about(n, d), REACH, False, stack)
+        openness[i] /= REACH * DIRECTIONS * (last + 1 - max(first, 0))
+    return openness
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _about(n, d):
+    """Direction ``d`` about +Z turned to be about ``n``, in a tangent frame that varies smoothly with ``n``
+    (Duff et al., "Building an orthonormal basis, revisited", 2017)."""
+    sign = 1.0 if n[2] >= 0 else -1.0
+    a = -1 / (sign + n[2])
+    b = n[0] * n[1] * a
+    return (
+        d[0] * (1 + sign * n[0] * n[0] * a) + d[1] * b + d[2] * n[0],
+        d[0] * sign * b + d[1] * (sign + n[1] * n[1] * a) + d[2] * n[1],
+        -d[0] * sign * n[0] - d[1] * n[1] + d[2] * n[2],
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _distance(rays, start, direction, limit, any_hit, stack):
     """How far a ray goes before it meets a triangle, at most ``limit``; ``any_hit`` stops at the first one met."""
+    tree, sides = rays
+    ox, oy, oz = start[0], start[1], start[2]
+    dx, dy, dz = direction
     ix, iy, iz = 1 / dx, 1 / dy, 1 / dz
     stack[0] = 0
     top = 1
