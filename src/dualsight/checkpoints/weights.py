@@ -118,13 +118,15 @@ def save_weights(state: dict[str, Tensor], folder: Path, dtype: torch.dtype | No
     partial = folder / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_torch_state_dict(state, partial, max_shard_size="5GB")
-    for old in [*folder.glob("model*.safetensors"), folder / INDEX]:
-        if not (partial / old.name).exists():
-            old.unlink(missing_ok=True)
-    for file in sorted(partial.iterdir(), key=lambda file: file.name == INDEX):
-        os.replace(file, folder / file.name)
-    partial.rmdir()
+    try:
+        save_torch_state_dict(state, partial, max_shard_size="5GB")
+        for old in [*folder.glob("model*.safetensors"), folder / INDEX]:
+            if not (partial / old.name).exists():
+                old.unlink(missing_ok=True)
+        for file in sorted(partial.iterdir(), key=lambda file: file.name == INDEX):
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path, data: dict) -> None:
