@@ -22,21 +22,33 @@ SMOOTHING = 20
 """Rounds of averaging that turn steps into a ramp: a Gaussian of 0.14 m for cells of 5 cm."""
 
 
+LEVEL = 0.02
+"""A slope of the smoothed floor up to which it is level: the length of a path over it is right to 0.02 %."""
+
+
+class Ground(NamedTuple):
+    """What it takes to walk straight over cells; see ``walk.walk``."""
+
+    around: NDArray[np.int32]
+    """(N, 9) each cell, the cells beside it in each of ``DIRECTIONS``, and the four across a corner that are reached
+    through one of those; or -1."""
+    profile: NDArray[np.float32]
+    """(N,) height in cells with the steps of stairs smoothed to a ramp: the length of a path is measured along it."""
+    clear: NDArray[np.float32]
+    """(N,) how many cells around a cell there is nothing but level ground."""
+    first: NDArray[np.int32]
+    """(nx * nz + 1,) the cells of column (i, j) are ``first[j * nx + i] : first[j * nx + i + 1]``, lowest first."""
+    nx: int
+
+
 class Floor(NamedTuple):
     """The cells (N) and what follows from them. Horizontal positions in cells from the grid's corner."""
 
-    first: NDArray[np.int64]
-    """(nx * nz + 1,) the cells of column (i, j) are ``first[j * nx + i] : first[j * nx + i + 1]``, lowest first."""
+    ground: Ground
     column: NDArray[np.int32]
     """(N, 2) i along X and j along Z."""
     height: NDArray[np.float64]
     """(N,) metres."""
-    link: NDArray[np.int32]
-    """(N, 4) the cell beside it in each of ``DIRECTIONS``, or -1."""
-    around: NDArray[np.int32]
-    """(N, 9) itself, its linked cells, and the four across a corner that are reached through one of those; or -1."""
-    profile: NDArray[np.float64]
-    """(N,) height in cells with the steps of stairs smoothed to a ramp: the length of a path is measured along it."""
     wall: NDArray[np.int32]
     """(N, 2) the nearest column that cannot be walked to."""
     island: NDArray[np.int32]
@@ -46,7 +58,7 @@ class Floor(NamedTuple):
     which shortest paths bend."""
     node_cell: NDArray[np.int32]
     """(N + M,) the cell in which a node lies."""
-    first_turn: NDArray[np.int64]
+    first_turn: NDArray[np.int32]
     """(N + 1,) the turning points of cell q are nodes ``first_turn[q] : first_turn[q + 1]``."""
 
 
@@ -61,8 +73,7 @@ def shrink(column, floor, ceiling, size, cell, radius, height, max_climb, min_ar
     """
     first = _first(column, size)
     link = _link(first, column, floor, ceiling, size[0], size[1], height, max_climb)
-    offset = np.abs(_nearest_wall(column, link, _around(link)) - column)
-    gap = cell * np.hypot(*np.maximum(offset - 1, 0).T)  # from the near side of the wall to the near side of the cell
+    gap = cell * _clearance(column, _nearest_wall(column, link, _around(link), np.zeros(len(column), bool)))
     column, floor, link = _keep(gap >= radius - 1e-9, column, floor, link)
     _, area = label_islands(link)
     kept = (area * cell**2 >= min_area)[label_islands(link)[0]]
@@ -73,20 +84,19 @@ def shrink(column, floor, ceiling, size, cell, radius, height, max_climb, min_ar
 def assemble(column, height, link, size, cell) -> Floor:
     """Everything that follows from the cells, their heights and their links."""
     around = _around(link)
-    island, _ = label_islands(link)
+    profile = _smooth(link, height / cell)
+    slope = np.abs(profile[link] - profile[:, None]).max(axis=1, where=link >= 0, initial=0)
+    level = _clearance(column, _nearest_wall(column, link, around, slope > LEVEL))
     turn_cell, turn = _turning_points(column, link)
     return Floor(
-        first=_first(column, size),
+        ground=Ground(around, profile.astype(np.float32), level.astype(np.float32), _first(column, size), size[0]),
         column=column,
         height=height,
-        link=link,
-        around=around,
-        profile=_smooth(link, height / cell),
-        wall=_nearest_wall(column, link, around),
-        island=island,
+        wall=_nearest_wall(column, link, around, np.zeros(len(column), bool)),
+        island=label_islands(link)[0],
         node=np.concatenate([column + 0.5, turn]),
         node_cell=np.concatenate([np.arange(len(column), dtype=np.int32), turn_cell]),
-        first_turn=len(column) + np.searchsorted(turn_cell, np.arange(len(column) + 1)),
+        first_turn=(len(column) + np.searchsorted(turn_cell, np.arange(len(column) + 1))).astype(np.int32),
     )
 
 
@@ -102,7 +112,13 @@ def label_islands(link) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 
 def _first(column, size):
     """(nx * nz + 1,) where the cells of each column begin; cells are sorted by row, then column."""
-    return np.searchsorted(column[:, 1].astype(np.int64) * size[0] + column[:, 0], np.arange(size[0] * size[1] + 1))
+    where = column[:, 1].astype(np.int64) * size[0] + column[:, 0]
+    return np.searchsorted(where, np.arange(size[0] * size[1] + 1)).astype(np.int32)
+
+
+def _clearance(column, wall):
+    """(N,) how many cells there are between each cell and a wall (N, 2), from border to border."""
+    return np.hypot(*np.maximum(np.abs(wall - column) - 1, 0).T)
 
 
 def _keep(kept, column, floor, link):
@@ -170,8 +186,8 @@ def _around(link):
 
 
 @njit(cache=True, nogil=True)
-def _nearest_wall(column, link, around):
-    """(N, 2) the nearest column that cannot be walked to.
+def _nearest_wall(column, link, around, is_wall):
+    """(N, 2) the nearest column that cannot be walked to, or whose cell counts as a wall (N,).
 
     Cells beside a wall know it; every cell offers the wall it knows to the cells around it until nobody gains.
     """
@@ -183,9 +199,10 @@ def _nearest_wall(column, link, around):
     for q in range(n):
         for d in range(4):
             if link[q, d] < 0:
-                wall[q] = column[q] + DIRECTIONS[d]
-                distance[q] = 1
-        if distance[q] == 1:
+                wall[q], distance[q] = column[q] + DIRECTIONS[d], 1
+        if is_wall[q]:
+            wall[q], distance[q] = column[q], 0
+        if distance[q] <= 1:
             queue[size], queued[q] = q, True
             size += 1
     while size > 0:

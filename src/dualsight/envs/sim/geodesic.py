@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
@@ -92,7 +92,7 @@ class DistanceField:
         steps = 1 + int(np.hypot(*(end - start)) * self.mesh.shape.cell / 0.25)
         points = []
         for at in start + np.linspace(0, 1, steps + 1)[:, None] * (end - start):
-            reached, _, _ = walk(floor.link, floor.profile, cell, start[0], start[1], at[0], at[1])
+            reached, _, _ = walk(floor.ground, cell, start[0], start[1], at[0], at[1])
             points.append(self.mesh.to_world(reached, at))
         return _simplify(np.array(points))[1:]
 
@@ -107,20 +107,7 @@ def _simplify(points):
     return _simplify(points[: worst + 1]) + _simplify(points[worst:])[1:]
 
 
-class _Wave(NamedTuple):
-    """The nodes (cells, turning points, goals: N + M + G) while the wave runs over them."""
-
-    place: NDArray[np.float64]
-    """(N + M + G, 2) x, z in cells."""
-    cell: NDArray[np.int32]
-    cost: NDArray[np.float64]
-    root: NDArray[np.int32]
-    heap: NDArray[np.int64]
-    """The nodes that have yet to make their offers, a binary heap by cost; the last entry is how many they are."""
-    slot: NDArray[np.int64]
-    """Where a node is in the heap, or -1."""
-
-
+@njit(cache=True, nogil=True)
 def spread(floor, goal_cell, goal):
     """Distances from goals (G,) in cells ``goal_cell`` at places ``goal`` (G, 2).
 
@@ -128,62 +115,58 @@ def spread(floor, goal_cell, goal):
         ``cost`` and ``root`` (N + M + G,) of every cell, turning point and goal: the distance in cells (inf where
         there is no way), and the node it walks straight to (-1 for goals and where there is no way).
     """
-    n = len(floor.node) + len(goal)
-    wave = _Wave(
-        place=np.concatenate([floor.node, goal]),
-        cell=np.concatenate([floor.node_cell, goal_cell]),
-        cost=np.full(n, math.inf),
-        root=np.full(n, -1, np.int32),
-        heap=np.zeros(n + 1, np.int64),
-        slot=np.full(n, -1, np.int64),
-    )
-    _run(floor, wave)
-    return wave.cost, wave.root
-
-
-@njit(cache=True, nogil=True)
-def _run(floor, wave):
-    n_cells, n = len(floor.column), len(floor.node)
-    for goal in range(n, len(wave.cost)):
-        wave.cost[goal] = 0.0
-        _rise(wave, goal)
-    while wave.heap[-1] > 0:
-        u = _take_first(wave)
-        r = u if u >= n_cells else wave.root[u]
-        for q in floor.around[wave.cell[u]]:
+    n_cells, n = len(floor.column), len(floor.node) + len(goal)
+    ground, around, first_turn = floor.ground, floor.ground.around, floor.first_turn
+    place = np.concatenate((floor.node, goal))
+    cell = np.concatenate((floor.node_cell, goal_cell))
+    cost = np.full(n, math.inf)
+    root = np.full(n, -1, np.int32)
+    heap = np.zeros(n + 1, np.int32)  # nodes that have yet to make their offers; the last entry counts them
+    slot = np.full(n, -1, np.int32)  # where a node is in the heap
+    for g in range(len(floor.node), n):
+        cost[g] = 0.0
+        _rise(heap, slot, cost, g)
+    while heap[-1] > 0:
+        u = _take_first(heap, slot, cost)
+        r = u if u >= n_cells else np.int64(root[u])
+        for k in range(9):
+            q = around[cell[u], k]
             if q < 0:
                 continue
-            for t in range(floor.first_turn[q] - 1, floor.first_turn[q + 1]):
-                v = q if t < floor.first_turn[q] else t  # the cell itself, then its turning points
-                blocked = _offer(floor, wave, v, r)
+            for t in range(first_turn[q] - 1, first_turn[q + 1]):
+                v = np.int64(q) if t < first_turn[q] else t  # the cell itself, then its turning points
+                if cost[v] <= cost[u]:  # the wave has passed it
+                    continue
+                blocked = _offer(ground, place, cell, cost, root, heap, slot, v, r)
                 if blocked < 0:
                     continue
-                for p in floor.around[blocked]:
+                for b in range(9):
+                    p = around[blocked, b]
                     if p >= 0:
-                        for corner in range(floor.first_turn[p], floor.first_turn[p + 1]):
-                            _offer(floor, wave, v, corner)
-                _offer(floor, wave, v, u)
+                        for corner in range(first_turn[p], first_turn[p + 1]):
+                            _offer(ground, place, cell, cost, root, heap, slot, v, corner)
+                _offer(ground, place, cell, cost, root, heap, slot, v, u)
+    return cost, root
 
 
-@njit(cache=True, nogil=True)
-def _offer(floor, wave, v, r):
+@njit(cache=True, nogil=True, inline="always")
+def _offer(ground, place, cell, cost, root, heap, slot, v, r):
     """Let node v walk straight to node r if it gains by it; returns the cell where the view is blocked, or -1."""
-    x0, z0, x1, z1 = wave.place[v, 0], wave.place[v, 1], wave.place[r, 0], wave.place[r, 1]
-    if wave.cost[r] + math.sqrt((x1 - x0) ** 2 + (z1 - z0) ** 2) >= wave.cost[v] - GAIN:
-        return -1
-    reached, _, length = walk(floor.link, floor.profile, wave.cell[v], x0, z0, x1, z1)
-    if reached != wave.cell[r]:
-        return reached
-    if wave.cost[r] + length < wave.cost[v] - GAIN:
-        wave.cost[v], wave.root[v] = wave.cost[r] + length, r
-        _rise(wave, v)
-    return -1
+    dx, dz = place[r, 0] - place[v, 0], place[r, 1] - place[v, 1]
+    blocked = -1
+    if cost[r] + math.sqrt(dx * dx + dz * dz) < cost[v] - GAIN:
+        reached, _, length = walk(ground, cell[v], place[v, 0], place[v, 1], place[r, 0], place[r, 1])
+        if reached != cell[r]:
+            blocked = reached
+        elif cost[r] + length < cost[v] - GAIN:
+            cost[v], root[v] = cost[r] + length, r
+            _rise(heap, slot, cost, v)
+    return blocked
 
 
 @njit(cache=True, nogil=True)
-def _rise(wave, v):
+def _rise(heap, slot, cost, v):
     """Put node v, new or with a lower cost than before, at its place in the heap."""
-    heap, slot, cost = wave.heap, wave.slot, wave.cost
     i = slot[v]
     if i < 0:
         i = heap[-1]
@@ -196,9 +179,8 @@ def _rise(wave, v):
 
 
 @njit(cache=True, nogil=True)
-def _take_first(wave):
+def _take_first(heap, slot, cost):
     """The node with the lowest cost, off the heap."""
-    heap, slot, cost = wave.heap, wave.slot, wave.cost
     first = heap[0]
     slot[first] = -1
     heap[-1] -= 1
@@ -231,7 +213,7 @@ def nearest_root(floor, goal_cell, goal, cost, root, cell, x, z):
     best, nearest = np.int64(cell), cost[cell] + math.hypot(x - floor.node[cell, 0], z - floor.node[cell, 1])
     tried = -1
     for k in range(9):
-        q = floor.around[cell, k]
+        q = floor.ground.around[cell, k]
         if q < 0:
             continue
         for t in range(floor.first_turn[q] - 1, floor.first_turn[q + 1]):
@@ -241,7 +223,7 @@ def nearest_root(floor, goal_cell, goal, cost, root, cell, x, z):
             tried = r
             at = floor.node[r] if r < n else goal[r - n]
             at_cell = floor.node_cell[r] if r < n else goal_cell[r - n]
-            reached, _, length = walk(floor.link, floor.profile, cell, x, z, at[0], at[1])
+            reached, _, length = walk(floor.ground, cell, x, z, at[0], at[1])
             if reached == at_cell and cost[r] + length < nearest:
                 best, nearest = r, cost[r] + length
     return best, nearest

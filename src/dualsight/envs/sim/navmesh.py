@@ -163,7 +163,7 @@ class NavMesh:
 
     def obstacle_distance(self, point) -> float:
         """Metres from ``point`` to the nearest place around it where the middle of an agent may not be."""
-        around = self.floor.around[self.cell_at(point)]
+        around = self.floor.ground.around[self.cell_at(point)]
         walls = self.floor.wall[around[around >= 0]]  # (1..9, 2)
         here = self.to_grid(point)
         gap = np.maximum(np.maximum(walls - here, here - walls - 1), 0)
@@ -234,7 +234,7 @@ class NavMesh:
                 size=np.array(self.size),
                 column=self.floor.column,
                 height=self.floor.height,
-                link=self.floor.ground.link,
+                link=self.floor.ground.around[:, 1:5],
             )
         os.replace(temporary, path)
 

@@ -13,6 +13,9 @@ from numba import njit
 SAMPLE = 6
 """Cells crossed between two samples of the floor's height: long enough that the sawtooth of cells does not count."""
 
+LEAP = 2.0
+"""Open ground of this many cells around is worth a leap."""
+
 ROUGHNESS = 1.5
 """How far (in cells) a walk that slides goes around the steps of a slanting wall."""
 
@@ -21,52 +24,81 @@ MARGIN = 1e-6
 
 
 @njit(cache=True, nogil=True)
-def walk(link, profile, cell, x0, z0, x1, z1):
+def walk(ground, cell, x0, z0, x1, z1):
     """Walk straight from (x0, z0) in ``cell`` towards (x1, z1), from cell to linked cell.
 
-    A walk through the very corner of a cell may pass it on either side; exact where positions are dyadic, as those of
-    cell centres and turning points are.
+    Over open level ground it leaps. A walk through the very corner of a cell may pass it on either side; exact where
+    positions are dyadic, as those of cell centres and turning points are.
+
+    Args:
+        ground: ``Floor.ground``.
 
     Returns:
         The cell reached, the fraction of the way (1.0 if nothing was in the way), and the length along the floor in
         cells, up and down slopes included.
     """
+    around, profile, clear, first, nx = ground
     i, j = math.floor(x0), math.floor(z0)
+    i1, j1 = math.floor(x1), math.floor(z1)
     dx, dz = x1 - x0, z1 - z0
     ax, az = abs(dx), abs(dz)
-    left_x, left_z = abs(math.floor(x1) - i), abs(math.floor(z1) - j)  # borders still to cross
-    toward_x, toward_z = 2 if dx > 0 else 0, 1 if dz > 0 else 3  # indices into DIRECTIONS
-    to_x = i + 1 - x0 if dx > 0 else x0 - i  # how far the next border is, along its axis
-    to_z = j + 1 - z0 if dz > 0 else z0 - j
     total = math.sqrt(dx * dx + dz * dz)
-    length, sampled, crossed = 0.0, 0.0, 0
+    toward_x, toward_z = 3 if dx > 0 else 1, 2 if dz > 0 else 4  # columns of `around`
+    step_x, step_z = 1 if dx > 0 else -1, 1 if dz > 0 else -1
+    to_x = i + 1 - x0 if dx > 0 else x0 - i  # how far the next border is from the start, along its axis
+    to_z = j + 1 - z0 if dz > 0 else z0 - j
+    at, length, sampled, crossed = 0.0, 0.0, 0.0, 0
     height = profile[cell]
-    while left_x + left_z > 0:
-        # the next border is the one with the smaller to / a, compared without a division
-        order = to_x * az - to_z * ax if left_x > 0 and left_z > 0 else float(left_z - left_x)
-        at = to_x / ax if order < 0 else to_z / az
-        if order == 0 and left_x > 0:
-            beside = link[cell, toward_x]
-            after = link[beside, toward_z] if beside >= 0 else -1
-            if after < 0:
-                beside = link[cell, toward_z]
-                after = link[beside, toward_x] if beside >= 0 else -1
+    while i != i1 or j != j1:
+        if clear[cell] > LEAP:
+            at = min(at + (clear[cell] - MARGIN) / total, 1.0)
+            i, j = (i1, j1) if at == 1.0 else (math.floor(x0 + at * dx), math.floor(z0 + at * dz))
+            to_x = i + 1 - x0 if dx > 0 else x0 - i
+            to_z = j + 1 - z0 if dz > 0 else z0 - j
+            cell = _cell_at_height(first, profile, j * nx + i, profile[cell])
+            crossed = SAMPLE
         else:
-            after = link[cell, toward_x if order < 0 else toward_z]
-        if after < 0:
-            return cell, at, length + math.hypot((at - sampled) * total, profile[cell] - height)
-        cell = after
-        if order <= 0:
-            to_x += 1
-            left_x -= 1
-        if order >= 0:
-            to_z += 1
-            left_z -= 1
-        crossed += 1
-        if crossed % SAMPLE == 0:
-            length += math.hypot((at - sampled) * total, profile[cell] - height)
-            sampled, height = at, profile[cell]
-    return cell, 1.0, length + math.hypot((1.0 - sampled) * total, profile[cell] - height)
+            # the next border is the one with the smaller to / a, compared without a division
+            order = to_x * az - to_z * ax if i != i1 and j != j1 else (-1.0 if i != i1 else 1.0)
+            if order == 0:
+                beside = around[cell, toward_x]
+                after = around[beside, toward_z] if beside >= 0 else -1
+                if after < 0:
+                    beside = around[cell, toward_z]
+                    after = around[beside, toward_x] if beside >= 0 else -1
+            else:
+                after = around[cell, toward_x if order < 0 else toward_z]
+            at = to_x / ax if order < 0 else to_z / az
+            if after < 0:
+                return cell, at, length + _slanted((at - sampled) * total, profile[cell] - height)
+            cell = after
+            crossed += 1
+            if order <= 0:
+                to_x += 1
+                i += step_x
+            if order >= 0:
+                to_z += 1
+                j += step_z
+        if crossed >= SAMPLE:
+            length += _slanted((at - sampled) * total, profile[cell] - height)
+            sampled, height, crossed = at, profile[cell], 0
+    return cell, 1.0, length + _slanted((1.0 - sampled) * total, profile[cell] - height)
+
+
+@njit(cache=True, nogil=True)
+def _slanted(way, rise):
+    """The length of a slope."""
+    return math.sqrt(way * way + rise * rise)
+
+
+@njit(cache=True, nogil=True)
+def _cell_at_height(first, profile, column, height):
+    """The cell of a column nearest in height."""
+    cell = first[column]
+    for other in range(cell + 1, first[column + 1]):
+        if abs(profile[other] - height) < abs(profile[cell] - height):
+            cell = other
+    return cell
 
 
 @njit(cache=True, nogil=True)
@@ -76,7 +108,7 @@ def step(floor, cell, x0, z0, x1, z1, slide):
     Nothing in the way: exactly at (x1, z1). Otherwise at the border of the walkable ground or, with ``slide``, from
     there on to the place nearest to (x1, z1).
     """
-    reached, fraction, _ = walk(floor.link, floor.profile, cell, x0, z0, x1, z1)
+    reached, fraction, _ = walk(floor.ground, cell, x0, z0, x1, z1)
     if fraction == 1.0:
         return reached, x1, z1
     x, z = _into(floor.column[reached], x0 + fraction * (x1 - x0), z0 + fraction * (z1 - z0))
@@ -117,7 +149,7 @@ def _slide(floor, cell, x0, z0, x1, z1):
         if math.hypot(x1 - x, z1 - z) < nearest and math.hypot(x - x0, z - z0) <= length:
             best, best_x, best_z, nearest = q, x, z, math.hypot(x1 - x, z1 - z)
         for d in range(4):
-            r = floor.link[q, d]
+            r = floor.ground.around[q, 1 + d]
             if r < 0:
                 continue
             x, z = _into(floor.column[r], middle_x, middle_z)
