@@ -46,7 +46,7 @@ class Exit:
     """How a leg leaves its room."""
 
     kind: str
-    """"door" | "arch" (a wide one) | "opening" (counted among doors and arches) | "up" | "down" (both of them stairs)."""
+    """"door" | "arch" (a wide one) | "opening" (counted among both) | "up" | "down" (stairs)."""
     side: str
     """"ahead" | "left" | "right", of the direction walked in the room."""
     ordinal: int
