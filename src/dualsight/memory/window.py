@@ -89,7 +89,7 @@ class WindowMemory:
     def frames(self, row: int = 0) -> list[int]:
         """The units of session ``row`` that its next unit will see, oldest first."""
         count = self.counts[row]
-        return [unit for unit in range(count) if unit < self.initial or unit >= count - self.recent]
+        return [*range(min(count, self.initial)), *range(max(self.initial, count - self.recent), count)]
 
     # --- one step -----------------------------------------------------------------------------------------------
 
