@@ -25,6 +25,8 @@ TURN_COST = 0.004
 """Metres that one turn counts for when two headings are nearly as good: keeps it from dithering between them."""
 LEAST_GAIN = 1e-3
 """A step that shortens the way by less than this, metres, is none."""
+WHOLE_STEP = 0.95
+"""A step that covers this share of its length was not cut short."""
 GOOD_STEP = 0.98
 """A step that comes this near to the best conceivable one (a heading half a turn off) is taken without a search."""
 
@@ -112,16 +114,16 @@ class Expert:
     def _best_turns(self, pose: Pose) -> int | None:
         """How many turns to the left (negative: right) before the step that brings it nearest; None if none does.
 
-        A step that would be cut short is the last choice: without sliding it leads into a corner one cannot leave.
+        Without sliding, a step that a wall would cut short is the last choice: at the wall one is easily stuck.
         """
         around = round(2 * math.pi / self.protocol.turn_radians)
-        best, turns = -math.inf, None
+        here = self._distance(pose.position)
+        best, turns = (False, 0.0), None
         for n in sorted(range(-(around // 2) + 1, around // 2 + 1), key=abs):
-            turned = pose.turned(n * self.protocol.turn_radians)
-            there = self._ahead(turned)
-            gain = self._distance(pose.position) - self._distance(there)
-            free = np.linalg.norm(there-pose.position)> .95*self.protocol.forward
-            if not free: gain -= 0.3
-            if gain > -.15 and gain - TURN_COST * abs(n) > best:
-                best, turns = gain - TURN_COST * abs(n), n
+            there = self._ahead(pose.turned(n * self.protocol.turn_radians))
+            gain = here - self._distance(there)
+            whole = np.linalg.norm(there - pose.position) > WHOLE_STEP * self.protocol.forward
+            rank = (bool(whole) or self.protocol.slide, gain - TURN_COST * abs(n))
+            if gain > LEAST_GAIN and (turns is None or rank > best):
+                best, turns = rank, n
         return turns
