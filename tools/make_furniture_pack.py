@@ -18,14 +18,16 @@ import hashlib
 import io
 import json
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from mesh_ops import ambient_occlusion, areas, outward, split_at_creases, to_metres, transfer_uv, visible, weld
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save
 from simplify import simplify
-from wavefront import FOLDER, licence_of, open_package, read_catalog, read_mtl, read_obj
+from wavefront import FOLDER, Look, Mesh, licence_of, open_package, read_catalog, read_mtl, read_obj
 
 TEXTURE_SIZE = 128
 """Longest side of a shipped texture, pixels."""
@@ -35,78 +37,115 @@ OPAQUE = 0.6
 """Materials less opaque than this are glass, and are left out: the renderer draws no glass."""
 
 
-def make_piece(library: zipfile.ZipFile, row: dict[str, str], entry: dict[str, str]) -> tuple[dict, dict, dict, dict]:
-    """One piece of furniture.
+@dataclass(frozen=True)
+class Piece:
+    """One piece of furniture as it goes into the pack."""
 
-    Returns:
-        its arrays, its record in the pack, its textures {file name: JPEG bytes}, its row of the provenance table.
-    """
+    arrays: dict[str, NDArray]
+    record: dict
+    """Its entry in furniture.json."""
+    textures: dict[str, bytes]
+    """JPEG files by name."""
+    provenance: dict
+    """Its row of PROVENANCE.csv."""
+
+
+def make_piece(library: zipfile.ZipFile, row: dict[str, str], entry: dict[str, str]) -> Piece:
+    """The piece that a ``row`` of furniture_pieces.csv asks for; ``entry`` is what the catalogue says of its model."""
     source = row["source"]
     licence, stated_in = licence_of(library, source)
-    path = f"{FOLDER}/{source}/{source}"
-    mesh = read_obj(library.read(path + ".obj").decode("latin-1"))
-    materials = read_mtl(library.read(path + ".mtl").decode("latin-1"))
-    width, height, depth = (float(entry[key]) / 100 for key in ("width", "height", "depth"))
-    before = len(mesh.triangles)
-
-    mesh = mesh.scaled(to_metres(mesh.vertices, width, height, depth))
-    opacity = np.array([materials.get(name, GREY)["opacity"] for name in mesh.names])
-    mesh = mesh.only(opacity[mesh.material] > OPAQUE)
-    mesh = mesh.only(visible(mesh.vertices, mesh.triangles))
-    share = np.bincount(mesh.material, areas(mesh.vertices, mesh.triangles), len(mesh.names))
-    mesh = mesh.only((share > TINY * share.sum())[mesh.material])
+    original, looks = load(library, source, entry)
+    mesh = cleaned(original, looks)
 
     places, welded, left = weld(mesh.vertices, mesh.triangles)
     vertices, triangles, material = simplify(places, welded, mesh.material[left], int(row["triangles"]))
-    triangles = outward(vertices, triangles)
+    uv, materials, textures = surfaces(library, source, mesh, looks, vertices, triangles, material)
+    vertices = centred(vertices)
     kept, material = np.unique(material, return_inverse=True)
+    facing = outward(vertices, triangles)
+    turned = (facing != triangles).any(axis=1)
+    uv[turned] = uv[turned, ::-1]
+    vertices, uv, normal, triangles = split_at_creases(vertices, facing, material, uv)
+    occlusion = ambient_occlusion(vertices, triangles, normal, row["placement"].startswith("floor"))
 
+    tint = mesh.names if row["tint"] == "*" else row["tint"].split(";")
+    width, height, depth = (round(float(extent), 4) for extent in np.ptp(vertices, axis=0))
+    size = {"width": width, "height": height, "depth": depth}
+    return Piece(
+        arrays={
+            "vertices": vertices.astype(np.float32),
+            "uv": uv.astype(np.float32),
+            "triangles": triangles.astype(np.uint16),
+            "material": material.astype(np.uint8),
+            "occlusion": (255 * occlusion).astype(np.uint8),
+        },
+        record={
+            "name": row["name"],
+            "category": row["category"],
+            "rooms": row["rooms"].split(";"),
+            "placement": row["placement"],
+            **size,
+            "elevation": float(entry.get("elevation", 0)) / 100,
+            "materials": materials,
+            "tintable": [index for index, old in enumerate(kept) if mesh.names[old] in tint],
+            "color": row["color"],
+            "palette": row["colors"],
+        },
+        textures=textures,
+        provenance={
+            "name": row["name"],
+            "category": row["category"],
+            "source": f"{source}/{source}.obj",
+            "author": entry.get("creator", ""),
+            "licence": licence,
+            "stated in": stated_in,
+            "triangles before": len(original.triangles),
+            "triangles after": len(triangles),
+            **{f"{key} m": value for key, value in size.items()},
+        },
+    )
+
+
+def load(library: zipfile.ZipFile, source: str, entry: dict[str, str]) -> tuple[Mesh, dict[str, Look]]:
+    """A model at its real size, and what its materials look like."""
+    path = f"{FOLDER}/{source}/{source}"
+    mesh = read_obj(library.read(path + ".obj").decode("latin-1"))
+    looks = read_mtl(library.read(path + ".mtl").decode("latin-1"))
+    width, height, depth = (float(entry[key]) / 100 for key in ("width", "height", "depth"))
+    return mesh.at(to_metres(mesh.vertices, width, height, depth)), looks
+
+
+def cleaned(mesh: Mesh, looks: dict[str, Look]) -> Mesh:
+    """Without glass, without what cannot be seen, without materials that hardly cover anything."""
+    opaque = np.array([looks.get(name, Look()).opacity > OPAQUE for name in mesh.names])
+    mesh = mesh.only(opaque[mesh.material])
+    mesh = mesh.only(visible(mesh.vertices, mesh.triangles))
+    share = np.bincount(mesh.material, areas(mesh.vertices, mesh.triangles), len(mesh.names))
+    return mesh.only((share > TINY * share.sum())[mesh.material])
+
+
+def surfaces(library: zipfile.ZipFile, source: str, mesh: Mesh, looks: dict[str, Look], vertices, triangles, material):
+    """Texture coordinates (T, 3, 2) of the simplified piece, its materials for the record, its textures."""
     uv = np.zeros((len(triangles), 3, 2))
     listed, textures = [], {}
-    for index, old in enumerate(kept):
-        description = materials.get(mesh.names[old], GREY)
-        image = read_texture(library, source, description["texture"])
-        if image is not None:
-            chosen = mesh.material == old
-            uv[material == index] = transfer_uv(mesh.only(chosen), vertices, triangles[material == index])
-            name, data = image
-            textures[name] = data
-        listed.append(
-            {
-                "name": mesh.names[old],
-                "color": [1.0, 1.0, 1.0] if image else [round(c, 3) for c in description["color"]],
-                "texture": image[0] if image else "",
-            }
-        )
-    tint = mesh.names if row["tint"] == "*" else row["tint"].split(";")
-    vertices, uv, normal, triangles = split_at_creases(vertices, triangles, material, uv)
-    elevation = float(entry.get("elevation", 0)) / 100
-    arrays = {
-        "vertices": vertices.astype(np.float32),
-        "uv": uv.astype(np.float32),
-        "triangles": triangles.astype(np.uint16),
-        "material": material.astype(np.uint8),
-        "occlusion": (
-            255 * ambient_occlusion(vertices, triangles, normal, row["placement"].startswith("floor"))
-        ).astype(np.uint8),
-    }
-    record = {
-        "name": row["name"], "category": row["category"], "rooms": row["rooms"].split(";"),
-        "placement": row["placement"], "width": width, "height": height, "depth": depth, "elevation": elevation,
-        "materials": listed, "tintable": [i for i, old in enumerate(kept) if mesh.names[old] in tint],
-        "color": row["color"], "palette": row["colors"],
-    }  # fmt: skip
-    provenance = {
-        "name": row["name"], "category": row["category"], "source": f"{source}/{source}.obj",
-        "author": entry.get("creator", ""), "licence": licence, "stated in": stated_in,
-        "triangles before": before, "triangles after": len(triangles),
-        "width m": width, "depth m": depth, "height m": height,
-    }  # fmt: skip
-    return arrays, record, textures, provenance
+    for index in np.unique(material):
+        name = mesh.names[index]
+        look = looks.get(name, Look())
+        image = read_texture(library, source, look.texture)
+        if image is None:
+            listed.append({"name": name, "color": [round(c, 3) for c in look.color], "texture": ""})
+        else:
+            file, textures[file] = image
+            listed.append({"name": name, "color": [1.0, 1.0, 1.0], "texture": file})
+            chosen = material == index
+            uv[chosen] = transfer_uv(mesh.only(mesh.material == index), vertices, triangles[chosen])
+    return uv, listed, textures
 
 
-GREY = {"color": (0.7, 0.7, 0.7), "opacity": 1.0, "texture": ""}
-"""What a material is that the model uses and its library does not describe."""
+def centred(vertices: NDArray) -> NDArray:
+    """The footprint centred at the origin, the lowest point at y = 0."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    return vertices - np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
 
 
 def read_texture(library: zipfile.ZipFile, source: str, file: str) -> tuple[str, bytes] | None:
@@ -134,24 +173,23 @@ def main() -> None:
     with open(Path(__file__).with_name("furniture_pieces.csv"), newline="") as file:
         rows = [row for row in csv.DictReader(file) if not arguments.only or row["name"] in arguments.only]
 
-    tensors, records, textures, table = {}, [], {}, []
+    pieces = []
     for row in rows:
-        arrays, record, images, provenance = make_piece(library, row, catalog[row["source"]])
-        tensors |= {f"{row['name']}/{key}": array for key, array in arrays.items()}
-        records.append(record)
-        textures |= images
-        table.append(provenance)
-        print(f"{row['name']:28} {provenance['triangles before']:6} -> {provenance['triangles after']:5}", flush=True)
+        pieces.append(make_piece(library, row, catalog[row["source"]]))
+        counts = pieces[-1].provenance
+        print(f"{row['name']:28} {counts['triangles before']:6} -> {counts['triangles after']:5}", flush=True)
 
+    tensors = {f"{piece.record['name']}/{key}": array for piece in pieces for key, array in piece.arrays.items()}
     (arguments.out / "textures").mkdir(parents=True, exist_ok=True)
     write(arguments.out / "furniture.safetensors", save(tensors))
-    write(arguments.out / "furniture.json", json.dumps(records, indent=1).encode())
-    for name, data in textures.items():
-        write(arguments.out / "textures" / name, data)
+    write(arguments.out / "furniture.json", json.dumps([piece.record for piece in pieces], indent=1).encode())
+    for piece in pieces:
+        for name, data in piece.textures.items():
+            write(arguments.out / "textures" / name, data)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(pieces[0].provenance), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows(piece.provenance for piece in pieces)
     write(arguments.out / "PROVENANCE.csv", text.getvalue().encode())
 
 

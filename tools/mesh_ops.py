@@ -55,7 +55,7 @@ def escapes(vertices: NDArray, triangles: NDArray, origins: NDArray, normal: NDA
     scene = EmbreeScene()
     TriangleMesh(scene, vertices[triangles].astype(np.float32))
     open_, total = np.zeros(len(origins)), np.zeros(len(origins))
-    start = (origins + 2e-3 * normal).astype(np.float32)
+    start = (origins + 3e-4 * normal).astype(np.float32)
     for direction in directions(rays):
         cosine = np.maximum(normal @ direction, 0)
         hit = scene.run(start, np.tile(direction.astype(np.float32), (len(origins), 1)), query="OCCLUDED")

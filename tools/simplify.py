@@ -95,7 +95,7 @@ def _add_planes(quadrics: NDArray, columns: NDArray, normal: NDArray, point: NDA
         np.add.at(quadrics, column, product)
 
 
-@njit
+@njit(cache=True)
 def _target(quadric, a, b):
     """Cost and place of the best point for a collapsed edge: the minimum, or the best of both ends and the middle."""
     best, cost = a, np.inf
@@ -112,7 +112,7 @@ def _target(quadric, a, b):
     return cost, best
 
 
-@njit
+@njit(cache=True)
 def _error(quadric, p):
     total = quadric[3, 3]
     for i in range(3):
@@ -122,12 +122,12 @@ def _error(quadric, p):
     return total
 
 
-@njit
+@njit(cache=True)
 def _normal(a, b, c):
     return np.cross(b - a, c - a)
 
 
-@njit
+@njit(cache=True)
 def _flips(vertices, triangles, alive, around, u, v, place):
     """Would a triangle around ``u`` that stays turn over, or vanish, when ``u`` moves to ``place``?"""
     for t in around[u]:
@@ -148,7 +148,7 @@ def _flips(vertices, triangles, alive, around, u, v, place):
     return False
 
 
-@njit
+@njit(cache=True)
 def _area_change(vertices, triangles, alive, around, u, v, place):
     """Area after minus area before, when ``u`` and ``v`` both move to ``place``."""
     change = 0.0
@@ -171,14 +171,14 @@ def _area_change(vertices, triangles, alive, around, u, v, place):
     return change
 
 
-@njit
+@njit(cache=True)
 def _cost(vertices, triangles, quadrics, alive, around, u, v):
     """What it costs to collapse the edge (u, v), and the point to collapse it to."""
     error, place = _target(quadrics[u] + quadrics[v], vertices[u], vertices[v])
     return error + AREA_WEIGHT * _area_change(vertices, triangles, alive, around, u, v, place) ** 2, place
 
 
-@njit
+@njit(cache=True)
 def _collapse(vertices, triangles, quadrics, edges, target):
     """Greedy collapse in place; returns which triangles are left. Stale heap entries are known by their stamps."""
     stamp = np.zeros(len(vertices), np.int64)

@@ -30,7 +30,7 @@ class Mesh:
     material: NDArray  # (T,)
     names: list[str]
 
-    def scaled(self, vertices: NDArray) -> Mesh:
+    def at(self, vertices: NDArray) -> Mesh:
         """The same mesh at other places."""
         return replace(self, vertices=vertices)
 
@@ -39,6 +39,15 @@ class Mesh:
         return replace(
             self, triangles=self.triangles[keep], uv_triangles=self.uv_triangles[keep], material=self.material[keep]
         )
+
+
+@dataclass(frozen=True)
+class Look:
+    """A material: what it is unless its MTL says otherwise."""
+
+    color: tuple[float, float, float] = (0.7, 0.7, 0.7)
+    opacity: float = 1.0
+    texture: str = ""
 
 
 def open_package(deb: Path) -> zipfile.ZipFile:
@@ -86,21 +95,22 @@ def read_obj(text: str) -> Mesh:
     )  # fmt: skip
 
 
-def read_mtl(text: str) -> dict[str, dict]:
-    """{material: {"color": (r, g, b), "opacity": 0..1, "texture": file name or ""}}."""
-    materials: dict[str, dict] = {}
+def read_mtl(text: str) -> dict[str, Look]:
+    """What each material of a Wavefront MTL looks like."""
+    looks: dict[str, Look] = {}
     for line in text.splitlines():
         word, *rest = line.split() or [""]
         if word == "newmtl":
-            material = {"color": (0.7, 0.7, 0.7), "opacity": 1.0, "texture": ""}
-            materials[" ".join(rest)] = material
+            name = " ".join(rest)
+            looks[name] = Look()
         elif word == "Kd":
-            material["color"] = tuple(float(x) for x in rest[:3])
+            red, green, blue = (float(x) for x in rest[:3])
+            looks[name] = replace(looks[name], color=(red, green, blue))
         elif word == "d":
-            material["opacity"] = float(rest[0])
+            looks[name] = replace(looks[name], opacity=float(rest[0]))
         elif word == "map_Kd":
-            material["texture"] = " ".join(rest)
-    return materials
+            looks[name] = replace(looks[name], texture=" ".join(rest))
+    return looks
 
 
 def licence_of(library: zipfile.ZipFile, source: str) -> tuple[str, str]:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualsight.envs.sim.colors import COLORS, mix
-from dualsight.envs.sim.joinery import DARK, EVERYWHERE, METAL, WHITE, clock_face
+from dualsight.envs.sim.joinery import DARK, METAL, WHITE, clock_face
 from dualsight.envs.sim.piece import Model
 from dualsight.envs.sim.scene import Material
 from dualsight.envs.sim.textures import texture
 from dualsight.envs.sim.workbench import Bench
 
+EVERYWHERE = "living room, bedroom, office, hall, dining room"
 SHADE = (0.98, 0.92, 0.78)
 """A lit lampshade."""
 WOODEN = (0.36, 0.22, 0.12)

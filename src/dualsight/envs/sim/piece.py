@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dualsight.envs.sim.colors import rgb
+from dualsight.envs.sim.colors import Rgb, rgb
 from dualsight.envs.sim.scene import Material
 
 Placement = Literal["floor_wall", "floor_free", "table", "wall", "ceiling"]
@@ -82,31 +82,30 @@ class Model:
 def tinted(model: Model, color: str) -> list[Material]:
     """The materials of ``model`` with its tintable ones in ``color``, a word of ``COLORS``; "" changes nothing.
 
-    The pattern of a texture stays: its grey values, scaled to a mean of one, darken and lighten the colour.
+    The pattern of a texture stays: its brightness, over its mean brightness, darkens and lightens the colour.
 
     Raises:
         KeyError: ``color`` is not a word of ``COLORS``.
     """
     if not color:
         return model.materials
+    paint = rgb(color)
     return [
-        _tint(material, color) if index in model.tintable else material
+        _tint(material, color, paint) if index in model.tintable else material
         for index, material in enumerate(model.materials)
     ]
 
 
+def _tint(material: Material, color: str, paint: Rgb) -> Material:
+    name = f"{color} {material.name}"
+    if material.texture is None:
+        return Material(name, paint)
+    return Material(name, texture=_painted(material.texture.tobytes(), material.texture.shape, paint))
+
+
 @cache
-def _pattern(texture: bytes, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], float]:
-    """A texture without its colour, brightened to a mean of 200 of 255 (its highlights clip), and that mean of 1."""
-    grey = np.frombuffer(texture, np.uint8).reshape(shape).astype(np.float32) @ (0.299, 0.587, 0.114)
-    pattern = np.clip(grey * (200 / grey.mean()), 0, 255)
-    return np.repeat(pattern.astype(np.uint8)[..., None], 3, axis=2), float(pattern.mean() / 255)
-
-
-def _tint(material: Material, color: str) -> Material:
-    paint = np.array(rgb(color))
-    texture = None
-    if material.texture is not None:
-        texture, mean = _pattern(material.texture.tobytes(), material.texture.shape)
-        paint = paint / mean
-    return Material(f"{color} {material.name}", tuple(float(c) for c in paint), texture)
+def _painted(texture: bytes, shape: tuple[int, ...], paint: Rgb) -> NDArray[np.uint8]:
+    """A texture in another colour; cached, for houses repeat them."""
+    brightness = np.frombuffer(texture, np.uint8).reshape(shape) @ np.array([0.299, 0.587, 0.114])
+    pattern = brightness / brightness.mean()
+    return np.clip(255 * pattern[..., None] * np.array(paint), 0, 255).astype(np.uint8)

@@ -155,8 +155,9 @@ class Bench:
         width, height, depth = (float(extent) for extent in high - low)
         # The share of the sky that a convex body alone on a floor leaves to a surface with this normal.
         occlusion = (1 + np.concatenate(self.normals)[:, 1]) / 2
+        room_types = tuple(word for word in rooms.split(", ") if word)
         return Model(
-            name, category, tuple(rooms.split(", ")), placement, width, height, depth, elevation,
+            name, category, room_types, placement, width, height, depth, elevation,
             vertices.astype(np.float32), np.concatenate(self.uv).astype(np.float32),
             np.concatenate(self.triangles).astype(np.int32), np.concatenate(self.material).astype(np.int32),
             self.materials, occlusion.astype(np.float32), tuple(sorted(self.tints)), color, PALETTES[palette],
