@@ -82,6 +82,18 @@ def test_a_folder_becomes_a_navigator(parts, walk, tmp_path):
     assert longer.memory_frames() == [0, 1, 2, 4, 5, 6, 7]
 
 
+def test_half_precision_says_nearly_the_same(parts, walk, tmp_path):
+    model, processor = parts
+    save_pretrained(model, processor, tmp_path)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.1)):
+        navigator = Navigator.from_pretrained(tmp_path, device="cpu", dtype=dtype).reset("walk past the sofa")
+        other = Navigator(model, processor).reset("walk past the sofa")
+        for frame in walk[0]:
+            navigator.act(frame), other.act(frame)
+        near, exact = (torch.tensor(list(one.scores.values())) for one in (navigator, other))
+        assert (near - exact).norm() <= tolerance * exact.norm()
+
+
 def test_scores_belong_to_the_four_actions(parts, walk):
     navigator = Navigator(*parts).reset("walk")
     assert navigator.scores == {}

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -21,14 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from dualsight.checkpoints.janus_vln import from_pretrained
+from dualsight.inference.readers import make_reader
 from dualsight.models.janus_vln import JanusVLN
-from dualsight.models.janus_vln_release import ReleaseMemory, greedy, look, new_release_memory, prefill, sampled_history
 from dualsight.models.vln_processor import (
     NO_INSTRUCTION,
     VLNProcessor,
     check_instruction,
     parse_action,
-    release_prompt,
 )
 from dualsight.types import Action, Episode, Frame, Observation
 
@@ -63,8 +62,7 @@ class NavigatorBatch:
             raise ValueError(f"control is {control!r}; expected none, blind or deaf")
         self.model, self.processor, self.sessions = model, processor, sessions
         self.control, self.on_unparsed = control, on_unparsed
-        reader = ReleaseReader if model.config.behaviour == "release" else PaperReader
-        self.reader: Reader = reader(model, processor, sessions)
+        self.reader = make_reader(model, processor, sessions)
         self.started = [False] * sessions
         self.unparsed = [0] * sessions
         """Answers that were no action, in each session's episode."""
@@ -222,86 +220,3 @@ class NavigatorAgent:
     def report(self, row: int) -> dict:
         """What an episode's record says of its navigator."""
         return {"unparsed": self.navigator.unparsed[row], "control": self.navigator.control}
-
-
-class Reader(Protocol):
-    """How a behaviour turns frames into an answer, and what it remembers."""
-
-    def __init__(self, model: JanusVLN, processor: VLNProcessor, sessions: int) -> None: ...
-
-    def start(self, row: int, instruction: str) -> None:
-        """A new episode begins in ``row``."""
-        ...
-
-    def read(self, frames: Tensor, rows: list[int], executed: Tensor) -> tuple[list[str], list[Tensor]]:
-        """For each of ``rows``: the answer to its frame (R, 3, H, W), and the scores (V,) of its first token.
-
-        ``executed`` (sessions,) holds the last action of every session, -1 where there was none.
-        """
-        ...
-
-    def frames(self, row: int) -> list[int]:
-        """The frames that the next step of ``row`` will see."""
-        ...
-
-
-class PaperReader:
-    """Each frame enters once; the dual memory holds the past."""
-
-    def __init__(self, model: JanusVLN, processor: VLNProcessor, sessions: int) -> None:
-        self.model, self.processor = model, processor
-        self.memory = model.new_memory(sessions)
-
-    def start(self, row: int, instruction: str) -> None:
-        self.model.start(self.memory, *self.processor.prompts([instruction]), rows=[row])
-
-    def read(self, frames: Tensor, rows: list[int], executed: Tensor) -> tuple[list[str], list[Tensor]]:
-        everybody = rows == list(range(self.memory.batch))
-        previous = self.processor.previous(executed)
-        output = self.model.step(
-            _spread(frames, rows, self.memory.batch), self.memory, previous, None if everybody else rows
-        )
-        ids = self.model.decode_action(output).tolist()
-        return [self.processor.decode(ids[row]) for row in rows], [output.logits[row] for row in rows]
-
-    def frames(self, row: int) -> list[int]:
-        return self.memory.frames(row)
-
-
-class ReleaseReader:
-    """Sampled images are read again at every step, with the release's evaluation prompt."""
-
-    def __init__(self, model: JanusVLN, processor: VLNProcessor, sessions: int) -> None:
-        self.model, self.processor, self.sessions = model, processor, sessions
-        self.instructions = [""] * sessions
-        self.memory: ReleaseMemory | None = None
-        """Made at the first frame, whose size decides that of the memory."""
-
-    def start(self, row: int, instruction: str) -> None:
-        self.instructions[row] = instruction
-        if self.memory is not None:
-            self.memory.reset([row])
-
-    def read(self, frames: Tensor, rows: list[int], executed: Tensor) -> tuple[list[str], list[Tensor]]:
-        if self.memory is None:
-            self.memory = new_release_memory(self.model, *frames.shape[-2:], self.sessions)
-        images = look(self.model, _spread(frames, rows, self.sessions), self.memory, rows)
-        prompts = [self._prompt(row, image) for row, image in zip(rows, images, strict=True)]
-        logits, ids = greedy(self.model, prefill(self.model, prompts, images, self.memory.grid))
-        return [self.processor.decode(row) for row in ids.tolist()], list(logits)
-
-    def _prompt(self, row: int, images: Tensor) -> Tensor:
-        text = release_prompt(self.instructions[row], [images.shape[1]] * len(images))
-        return torch.tensor(self.processor.tokenizer.encode(text, add_special_tokens=False))
-
-    def frames(self, row: int) -> list[int]:
-        if self.memory is None:
-            return []
-        return sampled_history(len(self.memory.semantic[row]), self.model.config.num_history)[:-1]
-
-
-def _spread(frames: Tensor, rows: Sequence[int], sessions: int) -> Tensor:
-    """Frames (R, 3, H, W) at their sessions' places, (sessions, 3, H, W); zeros for those that sit out."""
-    spread = frames.new_zeros(sessions, *frames.shape[1:])
-    spread[list(rows)] = frames
-    return spread

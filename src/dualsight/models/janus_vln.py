@@ -113,7 +113,7 @@ class JanusVLN(nn.Module):
         return self._patches(features, *frames.shape[-2:])
 
     def _patches(self, features: Float[Tensor, "... N C"], height: int, width: int) -> Float[Tensor, "... P C"]:
-        """The patch tokens of an aggregator layer in merge order, cut to an even number of rows and columns."""
+        """The patch tokens of an aggregator layer in merge order, cut to whole image tokens."""
         patch = self.config.vggt.patch_size
         order = merge_order(height // patch, width // patch, self.config.geometry_merge)
         return features[..., self.config.vggt.special + order.to(features.device), :]
@@ -236,7 +236,7 @@ class JanusVLN(nn.Module):
             previous: tokens of the action each session executed since its last frame (``EMPTY`` at the first one).
             rows: the sessions that take part; the others stay exactly as they are and their logits mean nothing.
         """
-        previous, frames = previous.to(self.device), frames.to(self.device, self.dtype)
+        previous, frames = previous.to(self.device), frames.to(self.device)
         spatial = self.encode_next(frames, memory.spatial, rows) if memory.spatial is not None else None
         unit = self._embed_units(previous, self.fuse(self.encode_semantic(frames), spatial))
         positions, following = unit_positions(memory.positions, previous, self.config.grid)

@@ -69,7 +69,7 @@ def look(
     The geometry of a session's current frame is fused into each of its images, history included.
     """
     rows = range(len(frames)) if rows is None else rows
-    frames = frames.to(model.device, model.dtype)
+    frames = frames.to(model.device)
     semantic, spatial = model.encode_semantic(frames), model.encode_next(frames, memory.spatial, rows)
     current, geometry = model.merge_semantic(semantic), model.merger(spatial)
     images = []
