@@ -207,8 +207,12 @@ class NavMesh:
         return self.distance_field(goal).distance(start)
 
     def topdown(self, y: float, metres_per_pixel: float = 0.05) -> TopDownMap:
-        """A map of the ground on the storey with its floor at height ``y``, a margin of half a metre around it."""
-        level = np.abs(self.floor.height - y) <= MAX_Y_DELTA
+        """A map of the ground on the storey with its floor at height ``y``, a margin of half a metre around it.
+
+        Islands that lie a step or more off that height, the tops of beds and sofas, are not shown.
+        """
+        off = np.abs(self.floor.height - y)
+        level = (off <= MAX_Y_DELTA) & np.isin(self.floor.island, self.floor.island[off <= self.shape.max_climb])
         (x0, _, z0), (x1, _, z1) = self.bounds
         origin = np.array([x0, z0]) - 0.5
         width, height = np.ceil((np.array([x1, z1]) + 0.5 - origin) / metres_per_pixel).astype(int)
