@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualsight.envs.sim.colors import COLORS, mix
-from dualsight.envs.sim.joinery import DARK, METAL, WHITE, clock_face
+from dualsight.envs.sim.joinery import clock_face
 from dualsight.envs.sim.piece import Model
 from dualsight.envs.sim.scene import Material
 from dualsight.envs.sim.textures import texture
-from dualsight.envs.sim.workbench import Bench
+from dualsight.envs.sim.workbench import DARK, METAL, WHITE, Bench
 
 EVERYWHERE = "living room, bedroom, office, hall, dining room"
 SHADE = (0.98, 0.92, 0.78)

@@ -1,4 +1,4 @@
-"""Furniture: the CC0 models of the shipped pack and the pieces made in ``joinery``, with their sizes and colours.
+"""Furniture: the CC0 models of the shipped pack and the pieces made in ``joinery``, ``appliances`` and ``decor``.
 
 Every model stands at the origin: its footprint is centred, y = 0 is its lowest point, and its front (where one sits,
 opens a door, looks at a screen) faces +Z, so that its back goes to a wall. Turn it about +Y and move it to place it.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 
-from dualsight.envs.sim import decor, joinery
+from dualsight.envs.sim import appliances, decor, joinery
 from dualsight.envs.sim.colors import COLORS
 from dualsight.envs.sim.piece import PALETTES, Model, tinted
 from dualsight.envs.sim.scene import Material
@@ -29,7 +29,7 @@ ASSETS = Path(__file__).with_name("assets")
 @cache
 def catalog() -> tuple[Model, ...]:
     """Every model, the shipped ones first; loaded once."""
-    return (*_shipped(), *joinery.pieces(), *decor.pieces())
+    return (*_shipped(), *joinery.pieces(), *appliances.pieces(), *decor.pieces())
 
 
 def models(category: str | None = None, room: str | None = None) -> list[Model]:

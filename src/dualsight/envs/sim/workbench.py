@@ -13,6 +13,9 @@ from dualsight.envs.sim.scene import Material
 
 Place = tuple[float, float, float]
 TOP_ONLY = "front back left right bottom"
+"""What ``Bench.box`` hides when only the upper face is wanted."""
+METAL, DARK, WHITE, GLASS = (0.68, 0.69, 0.70), (0.10, 0.10, 0.11), (0.94, 0.94, 0.93), (0.16, 0.20, 0.24)
+"""Colours of steel, of what is nearly black, of enamel, of dark glass."""
 
 FACES = np.array(
     [
