@@ -25,8 +25,6 @@ TURN_COST = 0.004
 """Metres that one turn counts for when two headings are nearly as good: keeps it from dithering between them."""
 LEAST_GAIN = 1e-3
 """A step that shortens the way by less than this, metres, is none."""
-WHOLE_STEP = 0.95
-"""A step that covers this share of its length was not cut short."""
 GOOD_STEP = 0.98
 """A step that comes this near to the best conceivable one (a heading half a turn off) is taken without a search."""
 
@@ -73,7 +71,9 @@ class Expert:
         if self._progress(pose) >= GOOD_STEP * self.protocol.forward * math.cos(self.protocol.turn_radians / 2):
             return Action.MOVE_FORWARD
         turns = self._best_turns(pose)
-        if turns is None:  # no step leads nearer
+        if turns is None:
+            turns = self._way_out(pose)
+        if turns is None:  # nothing leads nearer
             if at_last:
                 return Action.STOP
             self._next += 1
@@ -111,19 +111,44 @@ class Expert:
         target = pose.position + self.protocol.forward * pose.forward
         return np.asarray(self.ground.try_step(pose.position, target, self.protocol.slide), float)
 
+    def _headings(self) -> list[int]:
+        """Every heading that turning can reach, in turns to the left (negative: right); the nearest first."""
+        half = round(math.pi / self.protocol.turn_radians)
+        return sorted(range(-half + 1, half + 1), key=abs)
+
     def _best_turns(self, pose: Pose) -> int | None:
-        """How many turns to the left (negative: right) before the step that brings it nearest; None if none does.
+        """The turns before the step that brings it nearest; None if none does.
 
         Without sliding, a step that a wall would cut short is the last choice: at the wall one is easily stuck.
         """
-        around = round(2 * math.pi / self.protocol.turn_radians)
         here = self._distance(pose.position)
         best, turns = (False, 0.0), None
-        for n in sorted(range(-(around // 2) + 1, around // 2 + 1), key=abs):
+        for n in self._headings():
             there = self._ahead(pose.turned(n * self.protocol.turn_radians))
             gain = here - self._distance(there)
-            whole = np.linalg.norm(there - pose.position) > WHOLE_STEP * self.protocol.forward
-            rank = (bool(whole) or self.protocol.slide, gain - TURN_COST * abs(n))
+            rank = (self.protocol.slide or self._is_whole(pose.position, there), gain - TURN_COST * abs(n))
             if gain > LEAST_GAIN and (turns is None or rank > best):
                 best, turns = rank, n
         return turns
+
+    def _way_out(self, pose: Pose) -> int | None:
+        """The turns before the first of the two whole steps that bring it nearest; None if no two steps do.
+
+        For an agent that does not slide and stands at a wall beside a corner: every step that leads nearer ends where
+        it begins, so it has to step back first.
+        """
+        best, turns = self._distance(pose.position) - LEAST_GAIN, None
+        for n in self._headings():
+            there = self._ahead(pose.turned(n * self.protocol.turn_radians))
+            if not self._is_whole(pose.position, there):
+                continue
+            for m in self._headings():
+                after = self._ahead(Pose(there, pose.heading).turned(m * self.protocol.turn_radians))
+                left = self._distance(after)
+                if left < best and self._is_whole(there, after):
+                    best, turns = left, n
+        return turns
+
+    def _is_whole(self, here: Point, there: Point) -> bool:
+        """Was the step from here to there not cut short?"""
+        return bool(np.linalg.norm(there - here) > 0.95 * self.protocol.forward)
