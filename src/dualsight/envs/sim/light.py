@@ -37,8 +37,8 @@ PANEL = 0.18
 """Half the side of a lamp, a horizontal square; its four samples give soft shadows."""
 FITTING = 0.3
 """Metres: what is nearer to a lamp than this belongs to it, and casts no shadow."""
-RANGE = 9.0
-"""Metres beyond which a lamp is neglected."""
+FAINT = 0.01
+"""Light of a lamp, before ``LAMP``, that is neglected: that of one 6 to 9 m off."""
 SOFTNESS = 0.8
 AMBIENT = np.array([0.80, 0.82, 0.85])
 LAMP = np.array([4.0, 3.8, 3.45])
@@ -191,13 +191,12 @@ def _lamp(rays, point, n, lamp, pattern, stack):
         z = lamp[2] + (PANEL if k >= 2 else -PANEL) - start[2]
         square = x * x + y * y + z * z
         facing = n[0] * x + n[1] * y + n[2] * z
-        if facing <= 0 or square > RANGE * RANGE:
-            continue
         d = math.sqrt(square)
+        emission = 0.4 + 0.6 * max(y, 0.0) / d
+        light = emission * facing / (d * (square + SOFTNESS))
         reach = max(d - FITTING, 0.0)
-        if _distance(rays, start, (x / d, y / d, z / d), reach, True, stack) >= reach:
-            emission = 0.4 + 0.6 * max(y, 0.0) / d
-            total += emission * facing / (d * (square + SOFTNESS))
+        if light > FAINT and _distance(rays, start, (x / d, y / d, z / d), reach, True, stack) >= reach:
+            total += light
     return total / samples
 
 
