@@ -53,7 +53,9 @@ class Mixture:
 class Demonstrator:
     """Acts as a :class:`Mixture` says and writes down what the expert would have done at each step."""
 
-    def __init__(self, envs: Sequence[HasExpert], mixture: Mixture, seed: int = 0, learner: NavigatorAgent | None = None):
+    def __init__(
+        self, envs: Sequence[HasExpert], mixture: Mixture, seed: int = 0, learner: NavigatorAgent | None = None
+    ):
         self.envs, self.mixture, self.learner, self.seed = envs, mixture, learner, seed
         self._rows: dict[int, _Row] = {}
 

@@ -23,7 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-console = Console()
+console = Console(soft_wrap=True)
 
 
 @dataclass(frozen=True)
