@@ -66,7 +66,11 @@ def escapes(vertices: NDArray, triangles: NDArray, origins: NDArray, normal: NDA
 
 def visible(vertices: NDArray, triangles: NDArray) -> NDArray:
     """(T,) can some part of a triangle be seen from outside, from either side?"""
-    return sides(vertices, triangles, SAMPLES, 32).max(axis=(0, 1)) > SEEN
+    seen = np.zeros(len(triangles), bool)
+    for weights in SAMPLES:
+        unseen = np.flatnonzero(~seen)
+        seen[unseen] = sides(vertices, triangles, unseen, weights, 32).max(axis=0) > SEEN
+    return seen
 
 
 def outward(vertices: NDArray, triangles: NDArray) -> NDArray:
@@ -74,18 +78,16 @@ def outward(vertices: NDArray, triangles: NDArray) -> NDArray:
 
     A sheet sees as much from both sides: its front is then the side that looks up or to the front of the piece.
     """
-    front, back = sides(vertices, triangles, SAMPLES[:1], 128)[:, 0]
+    front, back = sides(vertices, triangles, np.arange(len(triangles)), SAMPLES[0], 128)
     towards = normals(vertices, triangles) @ np.array([0.0, 0.6, 0.8])
     return np.where((front - back + 0.1 * towards < 0)[:, None], triangles[:, ::-1], triangles)
 
 
-def sides(vertices: NDArray, triangles: NDArray, samples: NDArray, rays: int) -> NDArray:
-    """(2, S, T) share of the rays that leave the piece from the front and the back of S points of each triangle."""
-    corners, normal = vertices[triangles], normals(vertices, triangles)
-    points = np.einsum("sk,tkc->stc", samples, corners)
-    return np.array(
-        [[escapes(vertices, triangles, origins, side * normal, rays) for origins in points] for side in (1, -1)]
-    )
+def sides(vertices: NDArray, triangles: NDArray, which: NDArray, weights: NDArray, rays: int) -> NDArray:
+    """(2, N) share of the rays that leave the piece from the front and the back of one point of some triangles."""
+    corners, normal = vertices[triangles[which]], normals(vertices, triangles[which])
+    points = np.einsum("k,tkc->tc", weights, corners)
+    return np.array([escapes(vertices, triangles, points, side * normal, rays) for side in (1, -1)])
 
 
 def weld(vertices: NDArray, triangles: NDArray) -> tuple[NDArray, NDArray, NDArray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dualsight.envs.sim.colors import COLORS
 from dualsight.envs.sim.piece import Model
-from dualsight.envs.sim.textures import texture
+from dualsight.envs.sim.textures import REPEAT, texture
 from dualsight.envs.sim.workbench import DARK, GLASS, METAL, TOP_ONLY, WHITE, Bench
 
 
@@ -19,6 +19,7 @@ def pieces() -> Iterator[Model]:
     yield microwave()
     yield washing_machine()
     yield bathtub()
+    yield shower()
     yield water_heater()
     yield metal_shelf()
     yield ironing_board()
@@ -102,6 +103,24 @@ def bathtub() -> Model:
     bench.box((0.02, 0.57, 0.33), (0.05, 0.7, 0.36), metal)
     bench.box((0.02, 0.67, 0.33), (0.2, 0.7, 0.36), metal, hidden="left")
     return bench.finish("bathtub", "bathtub", "bathroom", "floor_wall", "white", "ceramic")
+
+
+def shower() -> Model:
+    """A tray in a corner between two tiled panels; its glass is not drawn, its frame is."""
+    bench = Bench()
+    tray, metal = bench.paint(WHITE, "tray"), bench.paint(METAL, "frame")
+    tiled = bench.use(texture("tiles", "blue"), tint=True)
+    bench.open_box((0, 0, 0), (0.9, 0.14, 0.9), 0.05, tray)
+    bench.box((0, 0.14, 0), (0.9, 2.05, 0.03), tiled, REPEAT["tiles"])
+    bench.box((0, 0.14, 0.03), (0.03, 2.05, 0.9), tiled, REPEAT["tiles"])
+    for x, z in ((0.87, 0.03), (0.87, 0.87), (0.03, 0.87)):
+        bench.box((x, 0.14, z), (x + 0.03, 2.05, z + 0.03), metal)
+    bench.box((0.03, 2.02, 0.87), (0.87, 2.05, 0.9), metal, hidden="left right")
+    bench.box((0.87, 2.02, 0.06), (0.9, 2.05, 0.87), metal, hidden="front back")
+    bench.box((0.44, 0.9, 0.03), (0.47, 1.95, 0.06), metal)
+    bench.turned([(0.0, 1.84), (0.1, 1.86), (0.02, 1.9), (0.02, 1.95)], metal, (0.455, 0, 0.2), 10)
+    bench.box((0.44, 1.92, 0.06), (0.47, 1.95, 0.21), metal, hidden="back")
+    return bench.finish("shower", "shower", "bathroom", "floor_wall", "blue", "fabric")
 
 
 def water_heater() -> Model:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dualsight.envs.sim.colors import Rgb, rgb
+from dualsight.envs.sim.colors import COLORS, Rgb, rgb
 from dualsight.envs.sim.scene import Material
 
 Placement = Literal["floor_wall", "floor_free", "table", "wall", "ceiling"]
@@ -20,20 +20,7 @@ PALETTES: dict[str, tuple[str, ...]] = {
     "": (),
     "appliance": ("grey", "white", "black", "red"),
     "ceramic": ("white", "pink", "green", "black"),
-    "fabric": (
-        "red",
-        "orange",
-        "yellow",
-        "green",
-        "blue",
-        "purple",
-        "pink",
-        "brown",
-        "beige",
-        "white",
-        "grey",
-        "black",
-    ),
+    "fabric": tuple(COLORS),
     "felt": ("green", "blue", "red"),
     "paint": ("white", "grey", "black", "blue", "green", "red", "yellow"),
     "piano": ("black", "white", "brown"),
