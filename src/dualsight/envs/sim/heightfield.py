@@ -51,7 +51,8 @@ def find_floors(vertices, triangles, size, cell, height, max_climb, max_slope):
 
     # faces are drawn back into their solid by a hair, so that one on a border of columns falls on the solid's side
     sunk = corners / [cell, 1.0, cell] - 2 * GRAZING * (normal * [1.0, 0.0, 1.0])[:, None]
-    where, spans = _rasterise(sunk, flat, size[0], size[1])
+    boxes = np.ptp(sunk[:, :, [0, 2]], axis=1).astype(np.int64) + 2  # at most so many columns and rows each
+    where, spans = _rasterise(sunk, flat, size[0], size[1], int(boxes.prod(axis=1).sum()))
     order = np.lexsort((spans[:, 0], where))
     where, spans = _merge(where[order], spans[order], max_climb)
     first = np.searchsorted(where, np.arange(size[0] * size[1] + 1))
@@ -75,7 +76,8 @@ def _clip(polygon, n, axis, at, sign, out):
         a = sign * (polygon[i, axis] - at)
         b = sign * (polygon[j, axis] - at)
         if a >= 0:
-            out[m] = polygon[i]
+            for k in range(3):
+                out[m, k] = polygon[i, k]
             m += 1
         if (a >= 0) != (b >= 0):
             for k in range(3):
@@ -85,68 +87,68 @@ def _clip(polygon, n, axis, at, sign, out):
 
 
 @njit(cache=True, nogil=True)
-def _columns(positions, n):
-    """The first and the last of ``n`` columns that something with these corner positions along an axis reaches."""
-    first = min(max(math.floor(positions.min() + GRAZING), 0), n - 1)
-    return first, max(first, min(math.ceil(positions.max() - GRAZING) - 1, n - 1))
+def _extent(polygon, n, axis):
+    """The lowest and the highest position of a polygon with ``n`` corners along an axis."""
+    low, high = math.inf, -math.inf
+    for i in range(n):
+        low, high = min(low, polygon[i, axis]), max(high, polygon[i, axis])
+    return low, high
 
 
 @njit(cache=True, nogil=True)
-def _rasterise(corners, flat, nx, nz):
+def _columns(polygon, n, axis, count):
+    """The first and the last of ``count`` columns into which a polygon reaches along an axis."""
+    low, high = _extent(polygon, n, axis)
+    first = min(max(math.floor(low + GRAZING), 0), count - 1)
+    return first, max(first, min(math.ceil(high - GRAZING) - 1, count - 1))
+
+
+@njit(cache=True, nogil=True)
+def _rasterise(corners, flat, nx, nz, room):
     """The span that each triangle leaves in each column it touches.
 
-    ``corners`` (T, 3, 3) has X and Z in columns. Returns the flat column index (S,), and lowest, highest and floor
-    height (S, 3); the floor is that of the triangle's plane in the middle of the column, so slopes are not lifted by
-    half a cell.
+    ``corners`` (T, 3, 3) has X and Z in columns, ``room`` is for how many spans there is to be room. Returns the flat
+    column index (S,), and lowest, highest and floor height (S, 3); the floor is that of the triangle's plane in the
+    middle of the column, so slopes are not lifted by half a cell.
     """
-    where = np.empty(1 << 16, np.int32)
-    spans = np.empty((1 << 16, 3))
+    where, spans = np.empty(room, np.int32), np.empty((room, 3))
     rest, row, tile, spare = np.empty((12, 3)), np.empty((12, 3)), np.empty((12, 3)), np.empty((12, 3))
     count = 0
     for t in range(len(corners)):
-        rest[:3] = corners[t]
+        slope_x, slope_z, level = _plane(corners[t]) if flat[t] else (0.0, 0.0, 0.0)
+        for k in range(9):
+            rest[k // 3, k % 3] = corners[t, k // 3, k % 3]
         n = 3
-        uy, vy = rest[1, 1] - rest[0, 1], rest[2, 1] - rest[0, 1]
-        ux, vx = rest[1, 0] - rest[0, 0], rest[2, 0] - rest[0, 0]
-        uz, vz = rest[1, 2] - rest[0, 2], rest[2, 2] - rest[0, 2]
-        slope_x, slope_z, level = 0.0, 0.0, 0.0
-        if flat[t]:  # y = level + slope_x * x + slope_z * z
-            up = uz * vx - ux * vz
-            slope_x, slope_z = -(uy * vz - uz * vy) / up, -(ux * vy - uy * vx) / up
-            level = rest[0, 1] - slope_x * rest[0, 0] - slope_z * rest[0, 2]
-        j0, j1 = _columns(rest[:3, 2], nz)
+        j0, j1 = _columns(rest, n, 2, nz)
         for j in range(j0, j1 + 1):
-            m = n
-            if j < j1:
-                m = _clip(rest, n, 2, j + 1.0, -1.0, row)
-                n = _clip(rest, n, 2, j + 1.0, 1.0, spare)
-                rest, spare = spare, rest
-            else:
-                row[:n] = rest[:n]
+            m = _clip(rest, n, 2, j + 1.0, -1.0, row)
+            n = _clip(rest, n, 2, j + 1.0, 1.0, spare)
+            rest, spare = spare, rest
             if m == 0:
                 continue
-            i0, i1 = _columns(row[:m, 0], nx)
+            i0, i1 = _columns(row, m, 0, nx)
             for i in range(i0, i1 + 1):
-                p = m
-                if i < i1:
-                    p = _clip(row, m, 0, i + 1.0, -1.0, tile)
-                    m = _clip(row, m, 0, i + 1.0, 1.0, spare)
-                    row, spare = spare, row
-                else:
-                    tile[:m] = row[:m]
+                p = _clip(row, m, 0, i + 1.0, -1.0, tile)
+                m = _clip(row, m, 0, i + 1.0, 1.0, spare)
+                row, spare = spare, row
                 if p == 0:
                     continue
-                if count == len(where):
-                    where = np.concatenate((where, np.empty_like(where)))
-                    spans = np.concatenate((spans, np.empty_like(spans)))
-                low, high = tile[:p, 1].min(), tile[:p, 1].max()
-                floor = NO_FLOOR
-                if flat[t]:
-                    floor = min(max(level + slope_x * (i + 0.5) + slope_z * (j + 0.5), low), high)
+                low, high = _extent(tile, p, 1)
+                floor = min(max(level + slope_x * (i + 0.5) + slope_z * (j + 0.5), low), high)
                 where[count] = j * nx + i
-                spans[count, 0], spans[count, 1], spans[count, 2] = low, high, floor
+                spans[count, 0], spans[count, 1], spans[count, 2] = low, high, floor if flat[t] else NO_FLOOR
                 count += 1
     return where[:count], spans[:count]
+
+
+@njit(cache=True, nogil=True)
+def _plane(corners):
+    """(a, b, c) so that y = a x + b z + c on a triangle that is not vertical."""
+    ux, uy, uz = corners[1] - corners[0]
+    vx, vy, vz = corners[2] - corners[0]
+    up = uz * vx - ux * vz
+    a, b = (uz * vy - uy * vz) / up, (uy * vx - ux * vy) / up
+    return a, b, corners[0, 1] - a * corners[0, 0] - b * corners[0, 2]
 
 
 @njit(cache=True, nogil=True)
