@@ -11,8 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from dualsight.envs.sim.scene import NOTHING, Instance, Material, Scene
 
+Paint = tuple[int, float]
+"""A material of an assembly and the metres in which its texture repeats."""
 Hole = tuple[float, float, float, float]
 """(a0, b0, a1, b1) in the coordinates of a plane, metres."""
+Span = tuple[float, float]
+"""From, to; metres."""
 
 FACES = np.array(
     [
@@ -57,7 +61,7 @@ class Assembly:
         self.instances.append(Instance(category, color, room, name))
         return len(self.instances) - 1
 
-    def mesh(self, vertices, uv, triangles, materials: Sequence[int], instance: int) -> None:
+    def mesh(self, vertices, uv, triangles, materials: ArrayLike, instance: int) -> None:
         """Any triangles: ``vertices`` (V, 3), ``uv`` (V, 2), ``triangles`` (T, 3), one material each or one for all."""
         material = np.broadcast_to(np.asarray(materials, np.int32), (len(triangles),))
         self._parts.append((vertices, uv, np.asarray(triangles) + self._vertices, material, instance))
@@ -69,7 +73,7 @@ class Assembly:
         b: ArrayLike,
         place: Callable[[NDArray, NDArray], Sequence[ArrayLike]],
         flip: bool,
-        paint: tuple[int, float],
+        paint: Paint,
         instance: int,
         holes: Iterable[Hole] = (),
     ) -> None:
@@ -95,11 +99,38 @@ class Assembly:
         uv = np.stack([grid_a.ravel(), grid_b.ravel()], -1)[used] / paint[1]
         self.mesh(vertices.reshape(-1, 3)[used], uv, index.reshape(-1, 3), [paint[0]], instance)
 
-    def box(self, low: ArrayLike, high: ArrayLike, paint: tuple[int, float], instance: int) -> None:
+    def box(self, low: ArrayLike, high: ArrayLike, paint: Paint, instance: int) -> None:
         """A box with its six faces outwards, from corner to corner."""
         low, high = np.asarray(low, float), np.asarray(high, float)
         corners = (low + FACES * (high - low)).reshape(-1, 3)
         self.mesh(corners, corners[np.arange(24)[:, None], IN_PLANE] / paint[1], BOX_TRIANGLES, [paint[0]], instance)
+
+    def level(
+        self, x: ArrayLike, z: ArrayLike, y: float, up: bool, paint: Paint, instance: int, holes: Iterable[Hole] = ()
+    ):
+        """A horizontal plane at height ``y``, its front upwards or downwards."""
+        self.plane(x, z, lambda a, b: (a, y, b), up, paint, instance, holes)
+
+    def upright(
+        self,
+        axis: str,
+        at: float,
+        front: int,
+        along: ArrayLike,
+        up: ArrayLike,
+        paint: Paint,
+        instance: int,
+        holes: Iterable[Hole] = (),
+    ) -> None:
+        """A plane across ``axis`` ("x" or "z") that faces the sense ``front`` of it: a wall."""
+        place = (lambda a, b: (at, b, a)) if axis == "x" else (lambda a, b: (a, b, at))
+        self.plane(along, up, place, (front > 0) == (axis == "x"), paint, instance, holes)
+
+    def block(self, axis: str, across: Span, along: Span, up: Span, paint: Paint, instance: int) -> None:
+        """A box given by its extent along ``axis``, along the wall across it, and upwards."""
+        (p, q), (a, b), (low, high) = sorted(across), sorted(along), up
+        corners = ((p, low, a), (q, high, b)) if axis == "x" else ((a, low, p), (b, high, q))
+        self.box(*corners, paint, instance)
 
     def scene(self) -> Scene:
         """Everything added so far."""

@@ -19,7 +19,7 @@ PUBLIC = ("hall", "living room", "dining room", "kitchen")
 """Rooms that one may pass through to reach others."""
 EXTRAS = {
     "bedroom": 3,
-    "bathroom": 2,
+    "bathroom": 1,
     "dining room": 1,
     "office": 1,
     "library": 1,
@@ -128,9 +128,9 @@ def _one_storey(count: int, rng: Random) -> FloorPlan | None:
 def _two_storeys(count: int, rng: Random) -> FloorPlan | None:
     """One draw of a house whose wide hall holds a flight along its north wall, or None."""
     below = rng.randint(max(4, count // 2), count - 3)
-    pool = rng.sample(POOL, len(POOL))
-    low = [kind for kind in pool if kind != "bedroom"][: below - 3]
-    high = [kind for kind in pool if kind in ("bedroom", "bathroom", "office", "library", "storage room")]
+    low = rng.sample([kind for kind in POOL if kind != "bedroom"], below - 3)
+    rest = [kind for kind in POOL if kind in ("bedroom", "office", "library", "bathroom") and kind not in low]
+    high = rng.sample(rest, count - below - 3)
     ground = spine(["hall", "living room", "kitchen", *low], snap(rng.uniform(2.5, 2.8)), rng.randint(0, 2), rng)
     if ground is None or ground[0][1].size[0] < FLIGHT[0] + 2 * LANDING + WALL:
         return None
@@ -138,7 +138,7 @@ def _two_storeys(count: int, rng: Random) -> FloorPlan | None:
     start = snap(rng.uniform(hall.x0 + LANDING + WALL / 2, hall.x1 - LANDING - WALL / 2 - FLIGHT[0]))
     side = hall.z0 + WALL / 2
     flight = Rect(start, side, start + FLIGHT[0], side + FLIGHT[1])
-    upper = _upper(["hall", "bedroom", "bathroom", *high[: count - below - 3]], ground, flight, rng)
+    upper = _upper(["hall", "bedroom", "bathroom", *high], ground, flight, rng)
     if upper is None:
         return None
     cells = [Cell(kind, 0, cell) for kind, cell in ground] + [Cell(kind, 1, cell) for kind, cell in upper]
@@ -265,7 +265,9 @@ def _doors(cells: list[Cell], flight: Flight | None, rng: Random) -> list[Openin
     social = ("living room", "dining room", "kitchen")
     for a, b in walls:
         kinds = (cells[a].type, cells[b].type)
-        if all(kind in social for kind in kinds) or (sorted(kinds) in (["bathroom", "bedroom"], ["hall", "living room"]) and rng.random() < 0.3):
+        if all(kind in social for kind in kinds) or (
+            sorted(kinds) in (["bathroom", "bedroom"], ["hall", "living room"]) and rng.random() < 0.3
+        ):
             joined.add((a, b))
     return [_door(walls[pair], [cells[index].type for index in pair], rng) for pair in sorted(joined)]
 

@@ -17,11 +17,15 @@ from dualsight.envs.sim.building import Room, Thing
 from dualsight.envs.sim.floorplan import FloorPlan
 from dualsight.envs.sim.furniture import Model, models, tinted
 from dualsight.envs.sim.layouts import Rect
+from dualsight.envs.sim.measures import CEILING
 from dualsight.envs.sim.placing import GAP, Gap, Space, Spot
-from dualsight.envs.sim.structure import CEILING, Building
+from dualsight.envs.sim.structure import Building
 
 APRON = 0.5
 """Free floor in front of what stands at a wall, metres."""
+
+MOSTLY_WHITE = ("toilet", "washbasin", "bidet", "bathtub", "radiator", "shower")
+"""What seldom comes in another colour."""
 
 
 @dataclass
@@ -110,6 +114,8 @@ class Decorator:
     def color(self, model: Model) -> str:
         """A colour for a model: one that no other piece of its category in the house has yet, if there is one."""
         colors = model.colors or (model.color,)
+        if model.category in MOSTLY_WHITE and self.chance(0.75):
+            return "white"
         fresh = [color for color in colors if (model.category, color) not in self.seen]
         color = self.rng.choice(fresh or colors)
         self.seen.add((model.category, color))
@@ -121,7 +127,7 @@ class Decorator:
         self, model: Model, spot: Spot, y: float = 0.0, color: str | None = None, apron: float = 0.0, flat=False
     ) -> Piece:
         """Place a model here, whatever is there; it takes its floor unless it is ``flat`` or stands on something."""
-        color = self.color(model) if color is None else color
+        color = color if color in model.colors else self.color(model)
         instance = self.assembly.instance(model.category, color, self.room.index, model.name)
         piece = Piece(model, color, spot, y, instance, [])
         angle = spot.turn * np.pi / 2
@@ -428,15 +434,13 @@ def _kitchen_row(d: Decorator) -> bool:
                     continue
                 for model, spot in zip(models, spots, strict=True):
                     same = model.category in ("kitchen counter", "sink")
-                    piece = d.put(
-                        model, spot, color=counter_color if same and counter_color in model.colors else None, apron=0.6
-                    )
+                    piece = d.put(model, spot, color=counter_color if same else None, apron=0.6)
                     if model.category == "kitchen counter":
                         counter_color = piece.color
-                        d.hang("wall cabinet", above=piece, color=None)
+                        d.hang("wall cabinet", above=piece, color=counter_color)
                         if d.chance(0.5):
                             d.on(piece, "microwave", "potted plant", "cactus", "vase")
-                    if model.category in ("stove",):
+                    if model.category == "stove":
                         d.hang("range hood", above=piece)
                 return True
     return False

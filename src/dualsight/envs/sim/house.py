@@ -12,6 +12,7 @@ import os
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from dualsight.envs.sim import floorplan, structure
 from dualsight.envs.sim.assembly import Assembly
 from dualsight.envs.sim.building import Door, House, Room, Stairs, Thing
+from dualsight.envs.sim.finishes import LAMP, OUTDOORS
 from dualsight.envs.sim.furnish import furnish
 from dualsight.envs.sim.glb import load_glb, save_glb
 from dualsight.envs.sim.light import bake_light
@@ -68,7 +70,7 @@ def load(seed: int, cache: str | Path | None = None) -> House:
     except (OSError, ValueError, KeyError):
         pass  # not there yet, or cut short by a crash: bake again
     scene = _lit(house)
-    _write(path, light=scene.light.astype(np.float16))
+    _write(path, scene.light.astype(np.float16))
     return replace(house, scene=scene)
 
 
@@ -92,7 +94,7 @@ def _lit(house: House) -> Scene:
     scene = bake_light(house.scene, house.lights)
     light = scene.light.copy()
     shining = np.array([SHINING.get(instance.category, 0.0) for instance in scene.instances])[scene.instance]
-    own = np.array([m.name in ("outdoors", "lamp") for m in scene.materials])[scene.material]
+    own = np.array([m.name in (OUTDOORS, LAMP) for m in scene.materials])[scene.material]
     lit = own & (shining > 0)
     light[scene.triangles[lit]] = shining[lit, None, None]
     return replace(scene, light=light.astype(np.float16).astype(np.float32))
@@ -107,11 +109,11 @@ def _cached(house: House, cache: str | Path | None, what: str) -> Path:
     return folder / f"{house.seed:06d}-{what.split()[0]}-{digest.hexdigest()[:12]}.npz"
 
 
-def _write(path: Path, **arrays: NDArray) -> None:
+def _write(path: Path, light: NDArray[np.float16]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{os.getpid()}-{path.name}")
     with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, light=light)
     os.replace(temporary, path)
 
 
@@ -163,7 +165,7 @@ def _plain(value):
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _record(kind: type, entry: dict, path: Path):
+def _record(kind: Any, entry: dict[str, Any], path: Path) -> Any:
     known = {field.name for field in fields(kind)}
     if entry.keys() != known:
         raise ValueError(f"{path}: a {kind.__name__.lower()} has the fields {sorted(known)}, not {sorted(entry)}")

@@ -180,7 +180,7 @@ class Space:
     # ---- walking
 
     def _walkable(self, more: list[Rect]) -> bool:
-        """With ``more`` on the floor, are all entries still joined by a way ``ROUTE`` wide, and is half the way left?"""
+        """With ``more`` on the floor, are all entries still joined, and is a quarter of the way left?"""
         reached = self._reachable(self._free(more))
         if any(not reached[self._cell(entry)] for entry in self.entries):
             return False
