@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dualsight.bench.vlnce import evaluate
-from dualsight.envs.core import Environment
+from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.protocols import Protocol
 from dualsight.inference.navigator import NavigatorAgent
 from dualsight.inference.rollout import Agent, ExpertAgent, ForwardAgent, RandomAgent, Subscriber
@@ -19,16 +19,16 @@ from dualsight.types import Episode
 COLUMNS = ("SR", "SPL", "OS", "nDTW", "sDTW", "NE", "TL", "steps", "collisions")
 
 
-def make_agent(name: str, control: str, rows: int) -> Agent | Callable[[Sequence[Environment]], Agent]:
-    """ "expert", "random", "forward", or the navigator of a checkpoint folder.
+def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment]) -> Agent:
+    """Who acts in ``envs``: "expert", "random", "forward", or the navigator of a checkpoint folder.
 
     Raises:
         ValueError: a control is asked of an agent that is no navigator.
         CheckpointError: the folder holds no navigator.
     """
-    simple = {"expert": ExpertAgent, "random": RandomAgent(), "forward": ForwardAgent()}
+    simple = {"expert": ExpertAgent(envs), "random": RandomAgent(), "forward": ForwardAgent()}
     if name not in simple:
-        return NavigatorAgent.from_pretrained(name, rows, control=control)
+        return NavigatorAgent.from_pretrained(name, len(envs), control=control)
     if control != "none":
         raise ValueError(f"control {control!r} is for navigators: the {name} agent neither sees nor is told anything")
     return simple[name]
@@ -46,6 +46,7 @@ def evaluate_houses(
 ) -> dict | None:
     """Evaluate with live progress and print the table; returns the results, or None while other processes walk."""
     console = Console()
+    envs = [HouseEnvironment(protocol) for _ in range(rows)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     reached = walked = 0
     with Progress(*columns, console=console) as progress:
@@ -58,12 +59,11 @@ def evaluate_houses(
             progress.update(task, completed=done, total=total, description=description)
 
         results = evaluate(
-            make_agent(agent, control, rows),
+            make_agent(agent, control, envs),
+            envs,
             episodes,
-            protocol,
             out,
             config={"agent": agent, "control": control} | (config or {}),
-            rows=rows,
             subscribers=subscribers,
             on_episode=on_episode,
         )
