@@ -176,7 +176,7 @@ JANUS_VLN_7B = JanusVLNConfig(
 
 TINY = JanusVLNConfig(
     vision=VisionConfig(4, 96, 288, 3, window_size=112, fullatt_block_indexes=(1, 3), spatial_merge_size=4),
-    text=TextConfig(1024, 256, 704, 6, 8, 2, mrope_section=(4, 6, 6)),
+    text=TextConfig(1024, 256, 704, 4, 8, 2, mrope_section=(4, 6, 6)),
     vggt=replace(VGGT_TINY, patch_size=28),
     merger_hidden=256,
     image_width=112,
@@ -186,6 +186,6 @@ TINY = JanusVLNConfig(
     action_slots=1,
     tokens=TokenIds(image=6, vision_start=4, vision_end=5, end_of_turn=3),
 )
-"""Small enough to train and to run on two CPU cores, about 9 M parameters. A frame becomes four image tokens, one for
+"""Small enough to train and to run on two CPU cores, about 8 M parameters. A frame becomes four image tokens, one for
 each quarter of the picture (4x4 patches of the semantic pathway, 2x2 larger ones of the spatial pathway): a unit of
 seven tokens makes training three times cheaper than the 16 image tokens of 2x2 merging."""
