@@ -23,6 +23,9 @@ TURN = math.radians(15)
 LONG = 80
 """An episode is long when its expert needs at least this many actions."""
 
+ATTEMPTS = 60
+"""Goals tried for one path; the first quarter of them for a long one only, where one is wanted."""
+
 
 @dataclass(frozen=True)
 class Demand:
@@ -111,7 +114,7 @@ def _find_route(
     house: House, navmesh: NavMesh, renderer: Renderer, rng: np.random.Generator, demand: Demand, want_long: bool
 ) -> Route:
     """A random route that meets the demand; a long one if wanted and found soon."""
-    for attempt in range(200):
+    for attempt in range(ATTEMPTS):
         goal = _goal(house, navmesh, rng, demand.clearance)
         if goal is None:
             continue
@@ -121,14 +124,18 @@ def _find_route(
             start = _start(house, navmesh, rng, room, demand.clearance)
             if start is None or not demand.min_geodesic <= field.distance(start.position) <= demand.max_geodesic:
                 continue
-            if want_long and attempt < 40 and field.distance(start.position) < 0.18 * LONG:
+            if want_long and attempt < ATTEMPTS // 4 and field.distance(start.position) < 0.18 * LONG:
                 continue  # turns are at most a third of what an expert does
             try:
                 route = analyse(house, field, start, renderer)
             except RouteError:
                 continue
             few_enough = demand.max_rooms is None or len(route.legs) <= demand.max_rooms
-            if len(route.legs) > 1 and few_enough and (not want_long or attempt >= 40 or route.expert_steps() >= LONG):
+            if (
+                len(route.legs) > 1
+                and few_enough
+                and (not want_long or attempt >= ATTEMPTS // 4 or route.expert_steps() >= LONG)
+            ):
                 return route
     raise NoEpisodeError(f"{house.scene_id} has no path that meets {demand}")
 

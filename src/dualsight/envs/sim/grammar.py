@@ -62,8 +62,8 @@ THROUGH = (
     "(go|walk|head|step) through {exit} into {into}",
     "(take|use) {exit} (into|to) {into}",
     "enter {into} (through|by) {exit}",
-    "(leave|exit) {room} (through|by) {exit}",
-    "take {exit}",
+    "(leave|exit) {room} (through|by) {exit} (into {into}|)",
+    "take {exit} (into {into}|)",
 )
 """Ways through a door that need its place told: ``{exit}`` is "the second door on the left"."""
 
@@ -123,14 +123,14 @@ STOP = {
     ),
     "in front of": (
         "(stop|wait|stand|halt) in front of {thing}",
-        "(stop|wait) (right |)before {thing}",
+        "(stop|wait) (just |)before {thing}",
         "(walk|go) up to {thing} and (stop|wait) (there|)",
     ),
     "on": ("(stop|wait|stand) on {thing}",),
     "between": ("(stop|wait|stand) between {thing} and {other}",),
     "inside": (
         "(stop|wait|stand) just inside {room}",
-        "(stop|wait) (right |just |)after (you enter|entering) {room}",
+        "(stop|wait) (just |)after (you enter|entering) {room}",
     ),
     "middle": ("(stop|wait|stand) in the (middle|center) of {room}",),
 }

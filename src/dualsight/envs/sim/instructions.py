@@ -83,9 +83,9 @@ class _Writer:
 
     def thing(self, landmark: Landmark) -> str:
         """ "the red sofa", "the plant next to the desk": what tells it apart, and its colour sometimes besides."""
-        thing = landmark.thing
-        colored = thing.color and (landmark.color_needed or self.chance())
-        name = f"the {thing.color} {thing.category}" if colored else f"the {thing.category}"
+        category, color = landmark.thing.category, landmark.color
+        colored = color and (landmark.color_needed or self.chance())
+        name = f"the {color} {category}" if colored else f"the {category}"
         if landmark.beside:
             name += " " + self.phrase(grammar.BESIDE, thing=f"the {landmark.beside}")
         return name
@@ -110,8 +110,8 @@ class _Writer:
         return f"the {text}{self.mark(exit)}"
 
     def mark(self, exit: Exit) -> str:
-        """ " next to the fridge", sometimes, where the exit is next to something."""
-        if not exit.beside or not self.chance(0.7):
+        """ " next to the fridge", where the exit is next to something: always if there are doors to be counted."""
+        if not exit.beside or (exit.ordinal < 2 and not self.chance(0.7)):
             return ""
         return " " + self.phrase(grammar.BESIDE, thing=self.thing(exit.beside))
 

@@ -45,6 +45,10 @@ class Renderer(Protocol):
     def render(self, pose: Pose, camera: Camera) -> View: ...
 
 
+UNCOLORED = ("aquarium", "cactus", "flowers", "plant", "potted plant", "shower", "television")
+"""Things whose colour word is that of a pot or a rim: nobody would say "the blue plant"."""
+
+
 @dataclass(frozen=True)
 class Landmark:
     """A thing that was seen on the way, with what tells it apart."""
@@ -56,6 +60,11 @@ class Landmark:
     """Only its colour tells it from others of its category."""
     beside: str = ""
     """Category of the thing it stands next to, where only that tells it apart."""
+
+    @property
+    def color(self) -> str:
+        """The colour it may be named with, or ""."""
+        return color_of(self.thing)
 
     @property
     def salience(self) -> int:
@@ -131,7 +140,7 @@ class Sights:
         met.sort(key=lambda pair: pair[0])
         return tuple(landmark for _, landmark in met), max(toward, key=lambda t: t.salience, default=None)
 
-    def beside(self, door: Door, room: Room, metre: float, reach: float = 0.8) -> Landmark | None:
+    def beside(self, door: Door, room: Room, metre: float, reach: float = 0.6) -> Landmark | None:
         """The most striking thing next to ``door``, which is reached at ``metre``, on the side of ``room``."""
         others = [d for d in self._house.doors if room.index in d.rooms and d is not door]
         candidates = [
@@ -185,7 +194,7 @@ class Sights:
         ]
         if not rivals:
             return Landmark(thing)
-        if thing.color and all(other.color != thing.color for other in rivals):
+        if color_of(thing) and all(other.color != thing.color for other in rivals):
             return Landmark(thing, color_needed=True)
         by_instance = {other.instance: other for other in self._house.things}
         for relation, instance in thing.relations:
@@ -202,6 +211,11 @@ class Sights:
             and anchor.category != thing.category
             and all(footprint_gap(anchor, other.centre) > 1.5 for other in rivals)
         )
+
+
+def color_of(thing: Thing) -> str:
+    """The word by which a person would tell its colour, or ""."""
+    return "" if thing.category in UNCOLORED else thing.color
 
 
 def footprint_gap(thing: Thing, points: NDArray[np.float64]) -> NDArray[np.float64]:
