@@ -6,8 +6,8 @@
     field.distance(start), field.path(start)
     position = mesh.try_step(start, start + 0.25 * pose.forward, slide=True)
 
-Questions and answers are those of Habitat's ``PathFinder``. Points are (3,) metres, Y up, on the floor. A mesh is
-never changed after it is built, so threads may share it.
+Questions and answers are those of Habitat's ``PathFinder``. Points are (3,) metres, Y up, on the floor. What a mesh
+answers never changes, so threads may share it.
 """
 
 from __future__ import annotations
