@@ -13,6 +13,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from random import Random
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def load(seed: int, cache: str | Path | None = None) -> House:
             light = file["light"].astype(np.float32)
         if light.shape == house.scene.vertices.shape:
             return replace(house, scene=replace(house.scene, light=light))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, BadZipFile):
         pass  # not there yet, or cut short by a crash: bake again
     scene = _lit(house)
     _write(path, scene.light.astype(np.float16))
