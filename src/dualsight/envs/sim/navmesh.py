@@ -194,13 +194,15 @@ class NavMesh:
         if goals.shape[0] == 0:
             raise ValueError("a distance field needs at least one goal")
         key = goals.tobytes()
-        if key not in self._fields:
+        found = self._fields.get(key)
+        if found is None:
             cells = np.array([self.cell_at(point) for point in goals], np.int32)
             places = np.stack([self.to_grid(point) for point in goals])
-            if len(self._fields) >= KEPT_FIELDS:
+            found = DistanceField(self, cells, places, *spread(self.floor, cells, places))
+            self._fields[key] = found
+            if len(self._fields) > KEPT_FIELDS:
                 self._fields.pop(next(iter(self._fields)), None)
-            self._fields[key] = DistanceField(self, cells, places, *spread(self.floor, cells, places))
-        return self._fields[key]
+        return found
 
     def geodesic(self, start, goal) -> float:
         """Walking distance in metres, inf if there is no way. For many starts keep the goal's ``distance_field``."""
