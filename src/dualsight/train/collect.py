@@ -23,7 +23,7 @@ from dualsight.data.trajectories import TrajectoryWriter, merge
 from dualsight.envs.expert import Expert
 from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.houses import house_episodes
-from dualsight.envs.protocols import HOUSE, Protocol
+from dualsight.envs.protocols import HOUSE
 from dualsight.envs.sim.episodes import Demand
 from dualsight.inference.navigator import NavigatorAgent
 from dualsight.inference.rollout import EpisodeResult, HasExpert, Step, Subscriber, rollouts
@@ -147,16 +147,15 @@ def paraphrases(episodes: Iterable[Episode]) -> tuple[list[Episode], dict[str, l
 
 
 def collect(
+    envs: Sequence[HouseEnvironment],
     episodes: Sequence[Episode],
     writer: TrajectoryWriter,
     mixture: Mixture,
     name: str = "",
     seed: int = 0,
     learner: NavigatorAgent | None = None,
-    rows: int = 1,
-    protocol: Protocol = HOUSE,
 ) -> None:
-    """Walk ``episodes`` and write them down; those that are there already are left out.
+    """Walk ``episodes``, ``len(envs)`` side by side, and write them down; those that are there are left out.
 
     With a learner each episode is walked under its own instruction; the expert walks each trajectory once and writes it
     down under all of its instructions. ``name`` is put before the ids, so that several sets can be used together.
@@ -167,7 +166,6 @@ def collect(
     named = [replace(episode, episode_id=f"{name}{episode.episode_id}") for episode in episodes]
     texts = {f"{name}{key}": value for key, value in texts.items()}
     todo = [episode for episode in named if episode.episode_id not in writer]
-    envs = [HouseEnvironment(protocol) for _ in range(min(rows, max(1, len(todo))))]
     for _ in rollouts(envs, Demonstrator(envs, mixture, seed, learner), todo, [Recorder(writer, texts)]):
         pass
 
@@ -189,8 +187,9 @@ def collect_houses(
     Can be interrupted: trajectories that are written stay, and the same call adds those that are missing. ``part`` is
     this process's number where several write into one folder. Returns how many trajectories the folder holds.
     """
+    envs = [HouseEnvironment(HOUSE) for _ in range(rows)]
     with TrajectoryWriter(out, part=part) as writer:
         for house_seed in track(house_seeds, description=f"collecting {name}"):
             episodes = list(house_episodes([house_seed], per_house, seed, demand))
-            collect(episodes, writer, mixture, name, seed, learner, rows)
+            collect(envs, episodes, writer, mixture, name, seed, learner)
     return merge(out)

@@ -21,7 +21,7 @@ from dualsight.checkpoints.weights import WeightFiles, load_weights, save_weight
 from dualsight.data.trajectories import read_trajectories
 from dualsight.models.janus_vln import TINY, JanusVLN, JanusVLNConfig
 from dualsight.models.vln_processor import VLNProcessor, word_tokenizer
-from dualsight.train.features import FeatureStore
+from dualsight.train.features import ENCODERS, FeatureStore
 from dualsight.train.imitation import Collate, Imitation, Lesson, LossWeights, lessons
 from dualsight.train.semantic import PatchLabels, SemanticPretraining
 from dualsight.train.spatial import GeometryBatch, SpatialPretraining
@@ -94,6 +94,9 @@ def imitate(
     else:
         raise ValueError("give either --init, or both --spatial and --semantic")
     model.freeze_encoders()
+    for name, parameter in model.named_parameters():
+        if name.startswith(ENCODERS):  # as they will be stored: features that are kept stay true of the checkpoint
+            parameter.data = parameter.data.half().float()
     store = FeatureStore(features, model, processor)
     trajectories = [trajectory for folder in data for trajectory in read_trajectories(folder)]
     store.fill(trajectories)

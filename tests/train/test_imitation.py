@@ -1,0 +1,125 @@
+"""Behaviour cloning: what is learned, what stays frozen, and that nothing depends on padding."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dualsight.data.trajectories import TrajectoryWriter, merge, read_trajectories
+from dualsight.train.features import FeatureStore, fingerprint
+from dualsight.train.imitation import Collate, Imitation, LossWeights, lessons
+from dualsight.train.stages import imitate, new_model, vit_blocks
+from dualsight.train.trainer import Run
+from dualsight.types import Action
+
+WORDS = ["go", "to", "the", "red", "door", "left", "right", "and", "stop", "walk"]
+FORWARD, LEFT, RIGHT, STOP = 1, 2, 3, 0
+
+
+def write_walks(root: Path, count: int = 3) -> Path:
+    rng = np.random.default_rng(0)
+    with TrajectoryWriter(root) as writer:
+        for i in range(count):
+            expert = [FORWARD, FORWARD, LEFT, FORWARD, STOP][i % 2 :]
+            executed = [RIGHT, *expert[1:]]
+            frames = list(rng.integers(0, 255, (len(expert), 112, 112, 3), dtype=np.uint8))
+            writer.write(f"walk-{i}", ["go left to the red door", "walk right"], frames, executed, expert)
+    merge(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory) -> Path:
+    return write_walks(tmp_path_factory.mktemp("walks"))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return new_model(WORDS)
+
+
+def batch_of(model, walks, store, which):
+    model, processor = model
+    trajectories = read_trajectories(walks)
+    features = FeatureStore(store, model, processor)
+    features.fill(trajectories)
+    taught = lessons(trajectories)
+    return Collate(processor, features)([taught[i] for i in which])
+
+
+def test_every_instruction_of_a_walk_is_a_lesson(walks):
+    assert [lesson.instruction for lesson in lessons(read_trajectories(walks))][:2] == [
+        "go left to the red door",
+        "walk right",
+    ]
+
+
+def test_labels_are_the_experts_and_memory_holds_what_was_executed(model, walks, tmp_path):
+    batch = batch_of(model, walks, tmp_path, [0])
+    assert batch["expert"][0].tolist() == [FORWARD, FORWARD, LEFT, FORWARD, STOP]
+    assert batch["previous"][0].tolist() == [-1, RIGHT, FORWARD, LEFT, FORWARD]
+
+
+def test_step_weights_by_hand(model):
+    imitation = Imitation(*model, LossWeights(inflection=2.0, stop=3.0))
+    expert = torch.tensor([[FORWARD, FORWARD, LEFT, STOP, -1]])
+    assert imitation.step_weights(expert).tolist() == [[2.0, 1.0, 2.0, 6.0, 0.0]]
+
+
+def test_padding_changes_no_loss(model, walks, tmp_path):
+    """The loss of a batch is the weighted mean over its rows, each computed alone."""
+    imitation = Imitation(*model)
+    rows = [0, 3, 4]
+    together = batch_of(model, walks, tmp_path, rows)
+    assert len(set(together["lengths"].tolist())) > 1
+    with torch.no_grad():
+        whole = imitation(**together)["loss"]
+        alone = [batch_of(model, walks, tmp_path, [row]) for row in rows]
+        weights = torch.stack([imitation.step_weights(batch["expert"]).sum() for batch in alone])
+        losses = torch.stack([imitation(**batch)["loss"] for batch in alone])
+    torch.testing.assert_close(whole, (losses * weights).sum() / weights.sum(), rtol=1e-5, atol=1e-6)
+
+
+def test_features_are_kept_and_belong_to_their_weights(model, walks, tmp_path):
+    network, processor = model
+    store = FeatureStore(tmp_path, network, processor)
+    trajectories = read_trajectories(walks)
+    store.fill(trajectories)
+    kept = store.path(trajectories[0])
+    before = kept.stat().st_mtime_ns
+    store.fill(trajectories)
+    assert kept.stat().st_mtime_ns == before
+    other, _ = new_model(WORDS, seed=7)
+    assert fingerprint(other) != fingerprint(network)
+
+
+def test_the_encoders_stay_frozen_and_the_rest_learns(walks, tmp_path):
+    from dualsight.checkpoints.janus_vln import from_pretrained
+    from dualsight.checkpoints.weights import save_weights
+
+    start, _ = new_model(WORDS, seed=42)
+    save_weights(start.vggt.aggregator.state_dict(), tmp_path / "spatial")
+    save_weights(vit_blocks(start.visual).state_dict(), tmp_path / "semantic")
+    run = Run(tmp_path / "run", steps=30, learning_rate=3e-3, batch=3, log_every=10)
+    folder = imitate([walks], tmp_path / "features", run, WORDS, tmp_path / "spatial", tmp_path / "semantic")
+    trained, processor = from_pretrained(folder)
+    before, after = start.half().float().state_dict(), trained.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    frozen = ("visual.patch_embed.", "visual.blocks.", "vggt.")
+    assert not [name for name in moved if name.startswith(frozen)]
+    for part in ("visual.merger.", "merger.", "model.layers.3.", "lm_head."):
+        assert any(name.startswith(part) for name in moved), f"{part} did not learn"
+    batch = Collate(processor, FeatureStore(tmp_path / "features", trained, processor))(
+        lessons(read_trajectories(walks))[:3]
+    )
+    assert Imitation(trained, processor)(**batch)["accuracy"] > 0.8, "three walks should be learned by heart"
+
+
+def test_half_a_start_is_refused(walks, tmp_path):
+    with pytest.raises(ValueError, match="either --init, or both --spatial and --semantic"):
+        imitate([walks], tmp_path / "f", Run(tmp_path / "r", 1), WORDS, spatial=tmp_path)
+
+
+def test_actions_are_the_numbers_of_vln_ce():
+    assert [int(a) for a in (Action.STOP, Action.MOVE_FORWARD, Action.TURN_LEFT, Action.TURN_RIGHT)] == [0, 1, 2, 3]
