@@ -6,6 +6,7 @@ answers at once and a missing extra is named only where it is needed.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 Control = Literal["none", "blind", "deaf"]
+Split = Literal["train", "val_seen", "val_unseen", "test"]
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "janus_vln_tiny"
 """The shipped navigator, in a checkout."""
@@ -59,7 +61,7 @@ def evaluate(
     out: Path,
     agent: str = str(CHECKPOINT),
     protocol: str = "house",
-    split: Literal["train", "val_seen", "val_unseen", "test"] = "val_unseen",
+    split: Split = "val_unseen",
     house_seeds: str | None = None,
     houses: int = 30,
     episodes_per_house: int = 10,
@@ -83,24 +85,27 @@ def evaluate(
         seed: of the episodes.
         rows: episodes walked side by side.
     """
-    from dualsight.bench.house import evaluate_houses, last_line
+    from dualsight.bench.house import build_episodes, describe_agent, evaluate_houses, last_line, make_agent
     from dualsight.data.r2r import read_episodes
-    from dualsight.envs.houses import choose_houses, house_episodes
+    from dualsight.envs.house_env import HouseEnvironment
+    from dualsight.envs.houses import choose_houses
     from dualsight.envs.protocols import get_protocol
 
     rules = get_protocol(protocol)
+    envs = [HouseEnvironment(rules) for _ in range(rows)]
+    walker = make_agent(agent, control, envs)
     if episodes:
         chosen = read_episodes(episodes)
     else:
-        chosen = list(house_episodes(choose_houses(split, house_seeds, houses), episodes_per_house, seed, rules=rules))
-    results = evaluate_houses(out, agent, chosen, rules, control, rows)
+        chosen = build_episodes(choose_houses(split, house_seeds, houses), episodes_per_house, rules, seed)
+    results = evaluate_houses(out, walker, envs, chosen, describe_agent(agent, control))
     if results is not None:
         print(last_line(results))
 
 
 def data_house(
     out: Path,
-    split: Literal["train", "val_seen", "val_unseen", "test"] = "train",
+    split: Split = "train",
     house_seeds: str | None = None,
     houses: int = 100,
     episodes_per_house: int = 30,
@@ -138,6 +143,43 @@ def data_house(
     demand = Demand(max_geodesic=max_geodesic, max_rooms=max_rooms, per_trajectory=instructions)
     mixture = Mixture(disturbed=disturbed)
     collect_houses(out, chosen, episodes_per_house * instructions, mixture, demand, name, seed, part)
+
+
+def data_episodes(
+    out: Path,
+    split: Split = "val_unseen",
+    house_seeds: str | None = None,
+    houses: int = 30,
+    episodes_per_house: int = 10,
+    instructions: int = 1,
+    seed: int = 0,
+    protocol: str = "house",
+) -> None:
+    """Write episodes as an R2R-CE v1-3 file, and what the expert does in them beside it.
+
+    Args:
+        out: the file, `<name>.json.gz`; `<name>_gt.json.gz` is written too.
+        split: which house seeds.
+        house_seeds: FIRST:END, instead of a split.
+        houses: how many houses of the split.
+        episodes_per_house: how many in each, counting every instruction.
+        instructions: paraphrases for each trajectory.
+        seed: of the episodes.
+        protocol: whose agent has to fit through.
+    """
+    from dualsight.data.r2r import write_episodes, write_ground_truth
+    from dualsight.envs.houses import choose_houses, house_episodes
+    from dualsight.envs.protocols import get_protocol
+    from dualsight.envs.sim.episodes import Demand
+    from dualsight.inference.ground_truth import expert_ground_truth
+
+    rules = get_protocol(protocol)
+    chosen = choose_houses(split, house_seeds, houses)
+    demand = Demand(per_trajectory=instructions)
+    episodes = list(house_episodes(chosen, episodes_per_house, seed, demand, rules))
+    write_episodes(out, episodes)
+    write_ground_truth(out.with_name(out.name.replace(".json", "_gt.json")), expert_ground_truth(episodes, rules))
+    print(f"{len(episodes)} episodes in {len(chosen)} houses: {out}")
 
 
 def data_walks(
@@ -306,7 +348,7 @@ COMMANDS = {
     "demo": demo,
     "navigate": navigate,
     "eval": evaluate,
-    "data": {"house": data_house, "walks": data_walks, "validate": data_validate},
+    "data": {"house": data_house, "episodes": data_episodes, "walks": data_walks, "validate": data_validate},
     "train": {"spatial": train_spatial, "semantic": train_semantic, "imitate": train_imitate, "dagger": train_dagger},
     "parity": parity,
     "doctor": doctor,
@@ -317,17 +359,23 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command. What the user can mend ends in one line on stderr and exit status 2, not in a traceback."""
     from jsonargparse import auto_cli
 
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [with_underscores(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     one_file = arguments[:1] == ["parity"] or arguments[:2] == ["data", "validate"]  # `dualsight parity FILE`
     try:
         auto_cli(COMMANDS, args=arguments, as_positional=one_file)
-    except (ValueError, OSError, ImportError, KeyError) as error:
+    except (ValueError, OSError, ImportError, KeyError, FloatingPointError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         Console(stderr=True).print(f"[red]dualsight:[/] {escape(str(message))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; what was written is safe, and the same command goes on from there")
         sys.exit(130)
+
+
+def with_underscores(word: str) -> str:
+    """``--house-seeds=0:9`` as ``--house_seeds=0:9``: options are parameters of the functions above."""
+    option = re.match(r"--[a-z][a-z_-]*(?==|$)", word)
+    return option[0][:2] + option[0][2:].replace("-", "_") + word[option.end() :] if option else word
 
 
 if __name__ == "__main__":
