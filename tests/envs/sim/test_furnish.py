@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dualsight.envs.sim import house
-from dualsight.envs.sim.furnish import RECIPES, _flat_top
+from dualsight.envs.sim.decorator import flat_top
+from dualsight.envs.sim.furnish import RECIPES
 from dualsight.envs.sim.furniture import models
 from dualsight.envs.sim.layouts import KINDS
 from dualsight.envs.sim.navmesh import AgentShape, NavMesh
@@ -87,11 +88,11 @@ def test_rooms_have_what_makes_them_so(houses):
         assert seen[pair], pair
 
 
-def test_flat_tops():
+def testflat_tops():
     table = models("coffee table")[0]
-    assert _flat_top(table, 0, 0, 0.2, 0.2) == pytest.approx(table.height, abs=0.01)
-    assert _flat_top(table, 5, 5, 0.2, 0.2) is None
-    assert _flat_top(models("plant")[0], 0, 0, 0.3, 0.3) is None
+    assert flat_top(table, 0, 0, 0.2, 0.2) == pytest.approx(table.height, abs=0.01)
+    assert flat_top(table, 5, 5, 0.2, 0.2) is None
+    assert flat_top(models("plant")[0], 0, 0, 0.3, 0.3) is None
 
 
 @pytest.mark.slow

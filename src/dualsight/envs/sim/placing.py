@@ -81,6 +81,8 @@ class Gap:
     high: float
     sill: float
     head: float
+    leaf: bool = False
+    """Does a door hang in it?"""
 
 
 @dataclass
@@ -163,7 +165,7 @@ class Space:
     def _before_window(self, rect: Rect, height: float) -> bool:
         near = rect.inset(-0.25)
         for gap in self.gaps:
-            if gap.sill > 0 and height > gap.sill + 0.1 and near.overlaps(self._strip(gap, 0.1)):
+            if gap.sill > 0 and height > gap.sill + 0.15 and near.overlaps(self._strip(gap, 0.1)):
                 return True
         return False
 
