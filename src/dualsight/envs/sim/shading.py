@@ -22,7 +22,7 @@ BACKGROUND = (178, 204, 229)
 """The sky, where nothing is drawn."""
 SPAN = 16
 """Pixels of a row that share one mip level at most."""
-CACHED = 2048
+CACHED = 512
 """Triangles whose planes are kept while an image is shaded: a triangle is met again in its next rows."""
 
 
