@@ -19,6 +19,8 @@ FLIGHT = (3.9, 1.0)
 """Length (15 treads of 0.26 m) and width of a flight of stairs."""
 LANDING = 1.15
 """Free hall before the first and after the last step, metres."""
+LONGEST = 13.0
+"""Length of a hub beyond which a house is a barracks, metres."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def spine(kinds: Sequence[str], hub_width: float, columns: int, rng: Random) -> 
     if not north or (not one_sided and not south):
         return None
     length = snap(sum(_widths(north, depth)))
+    if length > LONGEST:
+        return None
     z0, z1 = -snap(depth), snap(hub_width + (_matching_depth(south, length) if south else 0.0))
     cells = [(hub, Rect(0.0, 0.0, length, hub_width)), *_slices(north, Rect(0.0, z0, length, 0.0), "x", rng)]
     if south:
