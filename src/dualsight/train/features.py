@@ -8,6 +8,9 @@ trajectory, under a folder named after the encoders' weights: other weights neve
 from __future__ import annotations
 
 import hashlib
+import os
+import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,11 +61,18 @@ class FeatureStore:
         return self.folder / f"{trajectory.id}.safetensors"
 
     def fill(self, trajectories: Sequence[Trajectory]) -> None:
-        """Encode the trajectories that have no features yet. Can be interrupted: each file is complete or absent."""
+        """Encode the trajectories that have no features yet. Can be interrupted: each file is complete or absent.
+
+        Under torchrun each process encodes its share, and waits until the others have encoded theirs.
+        """
+        rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         missing = [trajectory for trajectory in trajectories if not self.path(trajectory).exists()]
-        for trajectory in track(missing, description="encoding", disable=not missing):
+        mine = [trajectory for trajectory in missing if zlib.crc32(trajectory.id.encode()) % world == rank]
+        for trajectory in track(mine, description="encoding", disable=not mine or rank > 0):
             with replacing(self.path(trajectory)) as temporary:
                 save_file(encode(self.model, self.processor, trajectory), temporary)
+        while not all(self.path(trajectory).exists() for trajectory in missing):
+            time.sleep(1)
 
     def __call__(self, trajectory: Trajectory) -> dict[str, Tensor]:
         return load_file(self.path(trajectory))
