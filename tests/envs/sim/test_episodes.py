@@ -56,6 +56,7 @@ def test_info_is_plain_and_complete(episodes):
         assert info["rooms"][0] == HOUSE.room_at(episode.start.position).type
         assert info["rooms"][-1] == HOUSE.room_at(episode.goal).type
         assert info["expert_steps"] >= episode.geodesic_distance / 0.25
+        assert info["decisions"] >= 1
     assert {episode.info["style"] for episode in episodes} == {"short", "long"}
 
 

@@ -1,5 +1,6 @@
 """Instructions say what is true of a route, all that decides, and nothing outside the vocabulary."""
 
+import dataclasses
 import re
 from functools import cache
 
@@ -75,6 +76,15 @@ def test_the_stop_is_always_told():
             last = re.split(r"(?<=\.) ", text)[-1]
             assert thing in last
             assert {"stop", "wait", "stand", "halt"} & set(words(last))
+
+
+def test_a_hall_behind_a_hall_is_the_next_hall():
+    first, hall, last = route(0).legs
+    onward = dataclasses.replace(hall.exit, into=dataclasses.replace(last.room, type="hall"))
+    told = dataclasses.replace(route(0), legs=(first, dataclasses.replace(hall, exit=onward), last))
+    drafts = [write_instruction(told, HOUSE, np.random.default_rng(seed)) for seed in range(40)]
+    assert any("into the next hall" in text for text in drafts)
+    assert not any(re.search(r"(leave|exit) the hall .* into the hall", text) for text in drafts)
 
 
 def test_lengths_and_sentences_of_the_styles():

@@ -35,6 +35,8 @@ class Demand:
     max_geodesic: float = 20.0
     max_rooms: int | None = None
     """Rooms on the way, first and last included."""
+    min_decisions: int = 1
+    """Rooms on the way with more than one way on: without any, nobody needs the instruction."""
     long_share: float = 0.25
     """Share of trajectories that are long, as far as the house has such."""
     long_style_share: float = 0.3
@@ -51,6 +53,11 @@ class Demand:
             raise ValueError(f"max_rooms must be 2 or more (the goal is in another room), got {self.max_rooms}")
         if self.per_trajectory < 1:
             raise ValueError(f"per_trajectory must be at least 1, got {self.per_trajectory}")
+
+    def admits(self, route: Route) -> bool:
+        """Has the route as many rooms and decisions as wanted?"""
+        most = self.max_rooms or len(route.legs)
+        return 2 <= len(route.legs) <= most and route.decisions >= self.min_decisions
 
 
 class NoEpisodeError(ValueError):
@@ -120,22 +127,17 @@ def _find_route(
             continue
         point, room = goal
         field = navmesh.distance_field(point)
+        insist = want_long and attempt < ATTEMPTS // 4
+        nearest = max(demand.min_geodesic, 0.18 * LONG if insist else 0.0)  # turns are a third of the actions at most
         for _ in range(20):
             start = _start(house, navmesh, rng, room, demand.clearance)
-            if start is None or not demand.min_geodesic <= field.distance(start.position) <= demand.max_geodesic:
+            if start is None or not nearest <= field.distance(start.position) <= demand.max_geodesic:
                 continue
-            if want_long and attempt < ATTEMPTS // 4 and field.distance(start.position) < 0.18 * LONG:
-                continue  # turns are at most a third of what an expert does
             try:
                 route = analyse(house, field, start, renderer)
             except RouteError:
-                continue
-            few_enough = demand.max_rooms is None or len(route.legs) <= demand.max_rooms
-            if (
-                len(route.legs) > 1
-                and few_enough
-                and (not want_long or attempt >= ATTEMPTS // 4 or route.expert_steps() >= LONG)
-            ):
+                break  # nearly always for want of words for the goal
+            if demand.admits(route) and not (insist and route.expert_steps() < LONG):
                 return route
     raise NoEpisodeError(f"{house.scene_id} has no path that meets {demand}")
 

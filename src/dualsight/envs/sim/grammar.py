@@ -50,6 +50,8 @@ PASS_TWO = (
     "pass {thing} and {other}",
     "(walk|go) past {thing} on (your|the) {side} and {other} on (your|the) {otherside}",
 )
+SEE = ("you will see {thing}", "you should see {thing}", "look for {thing}")
+NEXT = "the next {room}"
 METRES = "{number} meters"
 TOWARD = ("(walk|go|head) (towards|toward|up to) {thing}", "(walk|go|head) straight to {thing}")
 FORWARD = (
@@ -85,7 +87,7 @@ ONWARD = (
 """Ways straight on through the only door ahead."""
 
 SIDEWAYS = (
-    "turn {side} (into|to) {into}",
+    "turn {side} into {into}",
     "turn {side} through {door} (into {into}|)",
     "turn {side} at {door} (and enter|into) {into}",
     "(enter|go into) {into} on (the|your) {side}",

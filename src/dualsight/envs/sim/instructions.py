@@ -81,6 +81,10 @@ class _Writer:
         """ "the kitchen"."""
         return f"the {room.type}"
 
+    def beyond(self, room: Room, into: Room) -> str:
+        """ "the kitchen", "the next hall" from another hall."""
+        return self.phrase(grammar.NEXT, room=into.type) if room.type == into.type else self.room(into)
+
     def thing(self, landmark: Landmark) -> str:
         """ "the red sofa", "the plant next to the desk": what tells it apart, and its colour sometimes besides."""
         category, color = landmark.thing.category, landmark.color
@@ -135,7 +139,7 @@ class _Writer:
             patterns,
             exit=self.exit(exit),
             door=f"the {self.door(exit)}{self.mark(exit)}",
-            into=self.room(exit.into),
+            into=self.beyond(leg.room, exit.into),
             room=self.room(leg.room),
             side=exit.side,
         )
@@ -187,7 +191,7 @@ def _write_long(writer: _Writer) -> str:
         met = writer.met(leg, 2)
         if leg.turn == "straight" and not met:
             clauses.append(writer.phrase(grammar.TURN["straight"]))
-        if leg.length > 2.5 and writer.chance(0.4):
+        if leg.length > 2.5 and writer.chance(0.5):
             metres = writer.phrase(grammar.METRES, number=grammar.NUMBERS[min(round(leg.length), 20)])
             clauses.append(writer.phrase(grammar.FORWARD, metres=metres))
         if met and writer.chance(1.5):
@@ -197,7 +201,10 @@ def _write_long(writer: _Writer) -> str:
         if leg.exit:
             clauses.append(writer.way_out(leg, leg.exit, first=index == 0))
         else:
-            clauses.append(writer.stop(writer.route.stop))
+            stop = writer.route.stop
+            if stop.things and writer.chance(0.5):
+                clauses.append(writer.phrase(grammar.SEE, thing=writer.thing(stop.things[0])))
+            clauses.append(writer.stop(stop))
         sentences += _joined(clauses, writer.rng, openers=index > 0)
     if writer.chance():
         sentences.append(writer.phrase(grammar.FINISH))
