@@ -236,7 +236,7 @@ class Decorator:
                 spot.turn, rect, elevation, elevation + model.height
             ):
                 self.space.hung.append((spot.turn, rect, elevation, elevation + model.height))
-                return self._related(self.put(model, spot, elevation, color), "on", None)
+                return self.put(model, spot, elevation, color)
         return None
 
     def rug(self, under: Piece | None = None, forward: float = 0.0) -> None:
