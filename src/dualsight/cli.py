@@ -6,10 +6,11 @@ answers at once and a missing extra is named only where it is needed.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -70,7 +71,7 @@ def evaluate(
     seed: int = 0,
     rows: int = 4,
 ) -> None:
-    """Evaluate an agent under a protocol. Killed and started again, or sharded by torchrun, it arrives at the same numbers.
+    """Evaluate an agent under a protocol; killed and resumed, or sharded by torchrun, the numbers are the same.
 
     Args:
         out: the folder of results.json and episodes.jsonl.
@@ -344,7 +345,7 @@ def doctor() -> None:
         sys.exit(1)
 
 
-COMMANDS = {
+COMMANDS: dict[str, Any] = {
     "demo": demo,
     "navigate": navigate,
     "eval": evaluate,
@@ -360,6 +361,7 @@ def main(arguments: list[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
     arguments = [with_underscores(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    logging.getLogger("dualsight.inference").setLevel(logging.ERROR)  # answers that are no action are in the results
     one_file = arguments[:1] == ["parity"] or arguments[:2] == ["data", "validate"]  # `dualsight parity FILE`
     try:
         auto_cli(COMMANDS, args=arguments, as_positional=one_file)

@@ -1,22 +1,47 @@
-"""Evaluate an agent in generated houses: the command behind ``dualsight eval`` and ``dualsight demo``."""
+"""Evaluate an agent in generated houses: the work behind ``dualsight eval`` and ``dualsight demo``."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
 from dualsight.bench.vlnce import evaluate
 from dualsight.envs.house_env import HouseEnvironment
+from dualsight.envs.houses import house_episodes
 from dualsight.envs.protocols import Protocol
 from dualsight.inference.navigator import NavigatorAgent
 from dualsight.inference.rollout import Agent, ExpertAgent, ForwardAgent, RandomAgent, Subscriber
 from dualsight.types import Episode
 
-COLUMNS = ("SR", "SPL", "OS", "nDTW", "sDTW", "NE", "TL", "steps", "collisions")
+METRICS = {
+    "SR": "%",
+    "SPL": "%",
+    "OS": "%",
+    "nDTW": "%",
+    "sDTW": "%",
+    "NE": "m",
+    "TL": "m",
+    "steps": "",
+    "collisions": "",
+}
+"""Rows of the table, with their units."""
+SIMPLE = ("expert", "random", "forward")
+"""Agents that need no checkpoint."""
+
+
+def build_episodes(house_seeds: Sequence[int], per_house: int, rules: Protocol, seed: int = 0) -> list[Episode]:
+    """``per_house`` episodes in each house, with live progress: a house takes a second or two the first time."""
+    return [
+        episode
+        for house_seed in track(house_seeds, "building houses", transient=True)
+        for episode in house_episodes([house_seed], per_house, seed, rules=rules)
+    ]
 
 
 def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment]) -> Agent:
@@ -26,27 +51,39 @@ def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment]) -> Age
         ValueError: a control is asked of an agent that is no navigator.
         CheckpointError: the folder holds no navigator.
     """
-    simple = {"expert": ExpertAgent(envs), "random": RandomAgent(), "forward": ForwardAgent()}
-    if name not in simple:
+    if name not in SIMPLE:
         return NavigatorAgent.from_pretrained(name, len(envs), control=control)
     if control != "none":
         raise ValueError(f"control {control!r} is for navigators: the {name} agent neither sees nor is told anything")
-    return simple[name]
+    return {"expert": ExpertAgent(envs), "random": RandomAgent(), "forward": ForwardAgent()}[name]
+
+
+def describe_agent(name: str, control: str) -> dict:
+    """What a results file says of an agent; a navigator's weights by their hash, since a folder can be trained anew."""
+    described = {"agent": name, "control": control}
+    if name not in SIMPLE:
+        digest = hashlib.sha256()
+        for file in sorted(Path(name).glob("*.safetensors")):
+            with file.open("rb") as weights:
+                digest.update(hashlib.file_digest(weights, "sha256").digest())
+        described["weights_sha256"] = digest.hexdigest()
+    return described
 
 
 def evaluate_houses(
     out: Path,
-    agent: str,
+    agent: Agent,
+    envs: Sequence[HouseEnvironment],
     episodes: Sequence[Episode],
-    protocol: Protocol,
-    control: str = "none",
-    rows: int = 4,
+    config: dict,
     subscribers: Sequence[Subscriber] = (),
-    config: dict | None = None,
 ) -> dict | None:
-    """Evaluate with live progress and print the table; returns the results, or None while other processes walk."""
+    """Evaluate with live progress and print the table; returns the results, or None while other processes walk.
+
+    Args:
+        config: what ``describe_agent`` says of ``agent``.
+    """
     console = Console()
-    envs = [HouseEnvironment(protocol) for _ in range(rows)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     reached = walked = 0
     with Progress(*columns, console=console) as progress:
@@ -55,33 +92,39 @@ def evaluate_houses(
         def on_episode(record: dict, done: int, total: int) -> None:
             nonlocal reached, walked
             reached, walked = reached + bool(record["success"]), walked + 1
-            description = f"reached {reached} of {walked}"
-            progress.update(task, completed=done, total=total, description=description)
+            progress.console.print(episode_line(record), soft_wrap=True, highlight=False)
+            progress.update(task, completed=done, total=total, description=f"reached {reached} of {walked}")
 
-        results = evaluate(
-            make_agent(agent, control, envs),
-            envs,
-            episodes,
-            out,
-            config={"agent": agent, "control": control} | (config or {}),
-            subscribers=subscribers,
-            on_episode=on_episode,
-        )
+        results = evaluate(agent, envs, episodes, out, config, subscribers, on_episode)
     if results is not None:
-        console.print(summary_table({f"{agent} ({control})" if control != "none" else agent: results}))
+        if results["unparsed"]:
+            console.print(f"[yellow]{results['unparsed']} answers were no action[/]; the agent turned left instead")
+        name = Path(config["agent"]).name
+        console.print(
+            summary_table({f"{name} ({config['control']})" if config["control"] != "none" else name: results})
+        )
     return results
 
 
+def episode_line(record: dict) -> str:
+    """One episode as a line of the console: how it ended, where, and the beginning of what was asked."""
+    mark = "[green]reached[/]" if record["success"] else "[red]missed [/]"
+    end = "no way there" if record["ne"] is None else f"{record['steps']:3} steps, {record['ne']:4.1f} m off"
+    text = record["episode_instruction"]
+    return f"{mark} {record['scene_id']}  {end}  [dim]{escape(text[:70] + '...' if len(text) > 73 else text)}[/]"
+
+
 def summary_table(results: dict[str, dict]) -> Table:
-    """One row per agent, a mean and its 95 % interval per metric."""
-    table = Table("agent", "episodes", *COLUMNS)
-    for name, result in results.items():
-        summary = result["summary"]
+    """A column per agent, a row per metric: its mean and 95 % interval."""
+    table = Table(
+        "", *(f"{escape(name)}, {result['summary']['episodes']} episodes" for name, result in results.items())
+    )
+    for metric, unit in METRICS.items():
+        estimates = [result["summary"][metric] for result in results.values()]
         cells = [
-            "-" if (e := summary[column]) is None else f"{e['mean']:.1f}\n[dim]{e['low']:.1f}-{e['high']:.1f}[/]"
-            for column in COLUMNS
+            "-" if e is None else f"{e['mean']:6.1f}  [dim]{e['low']:.1f} to {e['high']:.1f}[/]" for e in estimates
         ]
-        table.add_row(name, str(summary["episodes"]), *cells)
+        table.add_row(f"{metric} {unit}", *cells)
     return table
 
 

@@ -1,133 +1,178 @@
-"""A film of an episode: what the agent sees, where it is, what it was told, what it does, what it remembers."""
+"""A film of an episode: what it was told, what it sees, where it is, what it does, what it remembers."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from dualsight.types import Action, Frame
+from dualsight.data.files import replacing
+from dualsight.inference.plan import Plan, font
+from dualsight.types import Action, Frame, Pose
 
-PAPER, INK, FAINT = (250, 249, 246), (32, 33, 36), (170, 170, 170)
-TAKEN, GOAL, REFERENCE = (214, 69, 65), (46, 125, 50), (96, 125, 180)
-ARROWS = {Action.STOP: "stop", Action.MOVE_FORWARD: "forward", Action.TURN_LEFT: "left", Action.TURN_RIGHT: "right"}
-SIDE, MARGIN, THUMB = 320, 12, 36
-WIDTH, HEIGHT = 2 * SIDE + 3 * MARGIN, SIDE + 220
+PAPER, INK, FAINT, WHITE = (250, 249, 246), (32, 33, 36), (120, 118, 114), (255, 255, 255)
+TAKEN, GOAL, REFERENCE = (206, 62, 56), (34, 130, 60), (74, 116, 196)
+FIRST_FRAMES, LATEST_FRAMES = (74, 116, 196), (224, 142, 40)
+VIEW = 400
+"""Side of the picture of what lies ahead, pixels."""
+PLAN_SIZE = 524, VIEW
+WIDTH, HEIGHT, GAP, TOP = 960, 600, 12, 92
+THUMBS = 28
+"""Remembered frames in a row; two rows hold the TINY memory of 8 + 48."""
+FPS = 8
+NAMES = {Action.STOP: "STOP", Action.MOVE_FORWARD: "FORWARD", Action.TURN_LEFT: "LEFT", Action.TURN_RIGHT: "RIGHT"}
 
 
 @dataclass(frozen=True)
-class Map:
-    """One storey from above: ``image`` (H, W, 3) uint8, and what turns points of the world into its pixels."""
+class Moment:
+    """One step of a film."""
 
-    image: Frame
-    to_pixel: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    """A function from (N, 3) metres to (N, 2) pixels as (column, row)."""
+    frame: Frame
+    """What the agent saw."""
+    view: Frame
+    """The same view, sharp, for people: (VIEW, VIEW, 3)."""
+    pose: Pose
+    action: Action
+    distance: float
+    """Metres left to the goal."""
+    held: Sequence[int]
+    """The frames in memory, oldest first."""
 
 
 @dataclass
 class Film:
-    """Collects the moments of one episode and writes them as MP4.
-
-    ``maps`` has one map per storey; a moment is drawn on the map whose height is nearest.
-    """
+    """Collects the moments of one episode and writes them as MP4."""
 
     instruction: str
-    maps: dict[float, Map]
+    plans: list[Plan]
+    """One per storey, lowest first, of ``PLAN_SIZE``."""
     reference: NDArray[np.float64]
-    """(R, 3) the path the instruction speaks of."""
-    goal: NDArray[np.float64]
-    frames: list[Frame] = field(default_factory=list)
-    positions: list[NDArray[np.float64]] = field(default_factory=list)
-    headings: list[float] = field(default_factory=list)
-    actions: list[Action] = field(default_factory=list)
-    held: list[list[int]] = field(default_factory=list)
+    """(R, 3) the way that the instruction speaks of; it ends at the goal."""
+    moments: list[Moment] = field(default_factory=list)
+    outcome: tuple[bool, str] | None = None
+    """Whether the goal was reached, and a few words; shown at the end."""
 
-    def add(self, frame: Frame, position: NDArray, heading: float, action: Action, held: list[int]) -> None:
-        """One moment: the frame, the pose it was taken from, the action chosen there, and the frames held in memory."""
-        self.frames.append(frame)
-        self.positions.append(np.asarray(position, float))
-        self.headings.append(heading)
-        self.actions.append(action)
-        self.held.append(list(held))
-
-    def write(self, path: Path, fps: int = 6) -> None:
-        """Encode as H.264 MP4 that browsers play; complete or absent. Raises ImportError naming the extra."""
+    def write(self, path: Path) -> None:
+        """Encode as H.264 MP4 that browsers play; whole or absent. Raises ImportError naming the extra."""
         try:
             import av
         except ImportError as error:
             raise ImportError("films need PyAV: pip install 'dualsight[video]'") from error
-        temporary = path.with_suffix(".part.mp4")
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "27", "preset": "veryfast"})
+        with (
+            replacing(path) as temporary,
+            av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container,
+        ):
+            stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "28", "preset": "veryfast"})
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-            for step in [*range(len(self.frames)), *[len(self.frames) - 1] * fps]:  # the last moment stays for a second
-                picture = av.VideoFrame.from_ndarray(np.asarray(self.draw(step)), format="rgb24")
-                container.mux(stream.encode(picture))
+            for picture in [*map(self.draw, range(len(self.moments))), *[self.draw_end()] * (2 * FPS)]:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")))
             container.mux(stream.encode())
-        temporary.replace(path)
 
     def draw(self, step: int) -> Image.Image:
         """The picture of one moment, (HEIGHT, WIDTH)."""
+        moment = self.moments[step]
         picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
-        view = Image.fromarray(self.frames[step]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        picture.paste(view, (MARGIN, MARGIN))
-        picture.paste(self._draw_map(step), (SIDE + 2 * MARGIN, MARGIN))
-        pen = ImageDraw.Draw(picture)
-        top = SIDE + 2 * MARGIN
-        pen.text((MARGIN, top), f"step {step}", fill=FAINT, font=_font(15))
-        pen.text((MARGIN + 70, top), ARROWS[self.actions[step]], fill=TAKEN, font=_font(16))
-        for i, line in enumerate(textwrap.wrap(self.instruction, 92)[:5]):
-            pen.text((MARGIN, top + 26 + 19 * i), line, fill=INK, font=_font(15))
-        self._draw_memory(picture, pen, step, HEIGHT - THUMB - MARGIN)
+        picture.paste(Image.fromarray(moment.view), (GAP, TOP))
+        picture.paste(self._draw_plan(step), (VIEW + 2 * GAP, TOP))
+        pen = ImageDraw.Draw(picture, "RGBA")
+        self._write_instruction(pen)
+        _label(pen, GAP + 10, TOP + 10, f"step {step}   {moment.distance:.1f} m to go")
+        _draw_action(pen, GAP + VIEW / 2, TOP + VIEW - 50, moment.action)
+        self._draw_memory(picture, pen, step)
         return picture
 
-    def _draw_map(self, step: int) -> Image.Image:
-        height = min(self.maps, key=lambda y: abs(y - self.positions[step][1]))
-        storey = self.maps[height]
-        rows, columns = storey.image.shape[:2]
-        scale = min(SIDE / columns, SIDE / rows)
-        canvas = Image.new("RGB", (SIDE, SIDE), PAPER)
-        size = max(1, round(columns * scale)), max(1, round(rows * scale))
-        canvas.paste(Image.fromarray(storey.image).resize(size, Image.Resampling.BOX), (0, 0))
-        pen = ImageDraw.Draw(canvas)
+    def draw_end(self) -> Image.Image:
+        """The last moment, with the outcome across the view."""
+        picture = self.draw(len(self.moments) - 1)
+        if self.outcome:
+            reached, words = self.outcome
+            pen = ImageDraw.Draw(picture, "RGBA")
+            top = TOP + VIEW // 2 - 26
+            pen.rectangle((GAP, top, GAP + VIEW - 1, top + 52), (*(GOAL if reached else TAKEN), 225))
+            pen.text((GAP + VIEW / 2, top + 26), words, WHITE, font(21), "mm")
+        return picture
 
-        def place(points) -> list[tuple[float, float]]:
-            return [(float(x) * scale, float(y) * scale) for x, y in storey.to_pixel(np.atleast_2d(points))]
+    def _write_instruction(self, pen: ImageDraw.ImageDraw) -> None:
+        """As large as fits into three lines."""
+        for size in (21, 19, 17, 15, 13):
+            lines = textwrap.wrap(self.instruction, int((WIDTH - 2 * GAP) / (0.49 * size)))
+            if len(lines) * size * 1.25 <= TOP - 14:
+                break
+        pen.multiline_text((GAP, TOP / 2), "\n".join(lines), INK, font(size), "lm", spacing=0.3 * size)
 
-        here = [p for p in self.positions[: step + 1] if abs(p[1] - height) < 1.5]
-        for points, colour, width in ((self.reference, REFERENCE, 2), (here, TAKEN, 3)):
-            near = [p for p in points if abs(p[1] - height) < 1.5]
-            if len(near) > 1:
-                pen.line(place(near), fill=colour, width=width, joint="curve")
-        if abs(self.goal[1] - height) < 1.5:
-            (x, y), r = place(self.goal)[0], 6
-            pen.ellipse((x - r, y - r, x + r, y + r), outline=GOAL, width=3)
-        (x, y), heading = place(self.positions[step])[0], self.headings[step]
-        ahead = np.array([-np.sin(heading), -np.cos(heading)])
-        side = np.array([-ahead[1], ahead[0]])
-        tip = np.array([x, y])
-        pen.polygon(
-            [tuple(tip + 10 * ahead), tuple(tip - 6 * ahead + 6 * side), tuple(tip - 6 * ahead - 6 * side)], fill=TAKEN
-        )
+    def _draw_plan(self, step: int) -> Image.Image:
+        """The storey the agent is on, the way it should go, the way it went, and where it looks."""
+        pose = self.moments[step].pose
+        plan = min(self.plans, key=lambda plan: abs(plan.y - pose.position[1]))
+        canvas = plan.image.copy()
+        pen = ImageDraw.Draw(canvas, "RGBA")
+        walked = np.stack([moment.pose.position for moment in self.moments[: step + 1]])
+        _draw_path(pen, plan, self.reference, (*REFERENCE, 110), 6)
+        _draw_path(pen, plan, walked, (*TAKEN, 255), 3)
+        if abs(self.reference[-1, 1] - plan.y) < 1.0:
+            (x, y) = plan.place(self.reference[-1:])[0]
+            for radius, colour in ((9, WHITE), (8, GOAL), (5, WHITE), (3, GOAL)):
+                pen.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
+        _draw_agent(pen, plan.place(pose.position[None])[0], pose)
+        if len(self.plans) > 1:
+            floor = "upper" if plan is self.plans[-1] else "ground"
+            pen.text((PLAN_SIZE[0] - 8, PLAN_SIZE[1] - 8), f"{floor} floor", FAINT, font(13), "rs")
         return canvas
 
-    def _draw_memory(self, picture: Image.Image, pen: ImageDraw.ImageDraw, step: int, top: int) -> None:
-        """The frames that both memories hold, oldest first, squeezed into one row."""
-        held = [i for i in self.held[step] if i < len(self.frames)]
-        pen.text((MARGIN, top - 20), f"remembered: {len(held)} frames", fill=FAINT, font=_font(13))
-        if not held:
-            return
-        stride = min(THUMB + 2, (WIDTH - 2 * MARGIN - THUMB) / max(1, len(held) - 1))
-        for n, i in enumerate(held):
-            thumb = Image.fromarray(self.frames[i]).resize((THUMB, THUMB), Image.Resampling.BOX)
-            picture.paste(thumb, (int(MARGIN + n * stride), top))
+    def _draw_memory(self, picture: Image.Image, pen: ImageDraw.ImageDraw, step: int) -> None:
+        """The frames that the agent holds: those of the beginning underlined in one colour, the latest in another."""
+        held = [index for index in self.moments[step].held if index <= step]
+        columns = max(THUMBS, -(-len(held) // 2))
+        side = (WIDTH - 2 * GAP) / columns
+        top = TOP + VIEW + 30
+        pen.text((GAP, top - 11), f"remembers {len(held)} of {step + 1} frames", FAINT, font(14), "lm")
+        for place, index in enumerate(held):
+            size = int(side) - 2
+            thumb = Image.fromarray(self.moments[index].frame).resize((size, size), Image.Resampling.BOX)
+            x, y = round(GAP + place % columns * side), top + place // columns * (size + 5)
+            picture.paste(thumb, (x, y))
+            first = index == place and len(held) < step + 1  # older than the gap of forgotten frames
+            pen.rectangle((x, y + size, x + size - 1, y + size + 1), FIRST_FRAMES if first else LATEST_FRAMES)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _label(pen: ImageDraw.ImageDraw, x: float, y: float, text: str) -> None:
+    """White on a dark, translucent pill whose upper left corner is (x, y)."""
+    right = x + pen.textlength(text, font(15)) + 20
+    pen.rounded_rectangle((x, y, right, y + 26), 13, (20, 20, 24, 170))
+    pen.text((x + 10, y + 13), text, WHITE, font(15), "lm")
+
+
+def _draw_action(pen: ImageDraw.ImageDraw, x: float, y: float, action: Action) -> None:
+    """A sign for the action in a dark disc, its name below."""
+    pen.ellipse((x - 26, y - 26, x + 26, y + 26), (20, 20, 24, 170))
+    if action is Action.STOP:
+        pen.rounded_rectangle((x - 10, y - 10, x + 10, y + 10), 3, (240, 96, 88))
+    else:
+        turns = {Action.MOVE_FORWARD: 0.0, Action.TURN_LEFT: np.pi / 2, Action.TURN_RIGHT: -np.pi / 2}
+        arrow = np.array([[0, -15], [12, -1], [4.5, -1], [4.5, 14], [-4.5, 14], [-4.5, -1], [-12, -1]])
+        cos, sin = np.cos(turns[action]), np.sin(turns[action])
+        points = arrow @ np.array([[cos, -sin], [sin, cos]]) + (x, y)
+        pen.polygon([tuple(point) for point in points], WHITE)
+    pen.text((x, y + 33), NAMES[action], WHITE, font(12), "mm", stroke_width=2, stroke_fill=(20, 20, 24))
+
+
+def _draw_path(pen: ImageDraw.ImageDraw, plan: Plan, points: NDArray, colour: tuple, width: int) -> None:
+    """The parts of a path that lie on the plan's storey."""
+    here = points[np.abs(points[:, 1] - plan.y) < 1.5]
+    if len(here) > 1:
+        pen.line([tuple(place) for place in plan.place(here)], colour, width, "curve")
+
+
+def _draw_agent(pen: ImageDraw.ImageDraw, at: NDArray, pose: Pose) -> None:
+    """A dot with the sector that the agent sees (90 degrees)."""
+    x, y = at
+    ahead = float(np.degrees(np.arctan2(pose.forward[2], pose.forward[0])))
+    pen.pieslice((x - 42, y - 42, x + 42, y + 42), ahead - 45, ahead + 45, (*TAKEN, 70))
+    pen.ellipse((x - 7, y - 7, x + 7, y + 7), WHITE)
+    pen.ellipse((x - 5, y - 5, x + 5, y + 5), TAKEN)
