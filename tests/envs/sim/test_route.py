@@ -42,6 +42,8 @@ def test_turn_words(degrees, word):
         (30, 90, ("straight", "left")),
         (85, 90, ("left", "ahead")),
         (90, 180, ("left", "left")),  # back through the wall one came from, further along
+        (80, -90, ("left", "around")),  # past a flight of stairs, then back up
+        (10, 180, ("straight", "around")),
     ],
 )
 def test_crossing_a_room_and_its_mirror_image(bearing, through, told):
@@ -122,10 +124,11 @@ def test_the_mirrored_house_swaps_left_and_right():
         other = analyse(flipped, mesh.distance_field(np.array([width - goal[0], 0.0, goal[1]])), pose, views)
         for leg, mirrored in zip(told.legs, other.legs, strict=True):
             assert mirrored.turn == swapped(leg.turn)
+            assert (mirrored.exit is None) == (leg.exit is None)
             assert [(t.thing.category, t.side) for t in mirrored.passed] == [
                 (t.thing.category, swapped(t.side)) for t in leg.passed
             ]
-            if leg.exit:
+            if leg.exit and mirrored.exit:
                 assert mirrored.exit.side == swapped(leg.exit.side)
                 assert (mirrored.exit.kind, mirrored.exit.ordinal) == (leg.exit.kind, leg.exit.ordinal)
                 assert mirrored.exit.rank == swapped(leg.exit.rank)

@@ -24,7 +24,7 @@ LONG = 80
 """An episode is long when its expert needs at least this many actions."""
 
 ATTEMPTS = 60
-"""Goals tried for one path; the first quarter of them for a long one only, where one is wanted."""
+"""Goals tried for one path; the first half of them for a long one only, where one is wanted."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _find_route(
             continue
         point, room = goal
         field = navmesh.distance_field(point)
-        insist = want_long and attempt < ATTEMPTS // 4
+        insist = want_long and attempt < ATTEMPTS // 2
         nearest = max(demand.min_geodesic, 0.18 * LONG if insist else 0.0)  # turns are a third of the actions at most
         for _ in range(20):
             start = _start(house, navmesh, rng, room, demand.clearance)

@@ -48,7 +48,7 @@ class Exit:
     kind: str
     """"door" | "arch" (a wide one) | "opening" (counted among both) | "up" | "down" (stairs)."""
     side: str
-    """"ahead" | "left" | "right", of the direction walked in the room."""
+    """"ahead" | "left" | "right" of the direction walked in the room, or "around" (stairs only)."""
     ordinal: int
     """It is the n-th on that side as one walks; 0 where it is the only one."""
     last: bool
@@ -159,18 +159,19 @@ def cross_room(entry: float, chord: float, through: float) -> tuple[str, str]:
     direction ``chord`` and leaves with heading ``through``.
 
     A door in the side wall is "on the left" unless it lies abeam, where one turns left and it is ahead; a door in the
-    far wall, but far off to the left, means walking left along the room with the door on the right.
+    far wall, but far off to the left, means walking left along the room with the door on the right. Stairs, which may
+    stand anywhere, can also ask to turn around.
     """
     bearing = wrap(chord - entry)
-    side, other = ("left", "right") if bearing > 0 else ("right", "left")
-    quarter_turns = round(wrap(through - entry) / (math.pi / 2))
-    if quarter_turns == 0:
-        word = turn_word(bearing)
-        return (word, "ahead") if abs(bearing) < math.radians(60) else (side, other)
-    if abs(quarter_turns) == 1:
-        side = "left" if quarter_turns > 0 else "right"
-        return ("straight", side) if abs(bearing) < math.radians(70) else (side, "ahead")
-    return side, side
+    quarters = round(wrap(through - entry) / (math.pi / 2))
+    if quarters == 0:
+        straight = 60
+    else:
+        straight = 70 if abs(quarters) == 1 and quarters * bearing > 0 else 45
+    if abs(bearing) < math.radians(straight):
+        return turn_word(bearing) if quarters == 0 else "straight", _side(wrap(through - entry))
+    walked = entry + math.copysign(math.pi / 2, bearing)
+    return "left" if bearing > 0 else "right", _side(wrap(through - walked))
 
 
 def _leg(
@@ -194,9 +195,11 @@ def _leg(
 
 
 def _side(angle: float) -> str:
-    """On which side a door is that one goes through by turning ``angle``."""
+    """On which side something is that one goes through by turning ``angle``."""
     if abs(angle) < math.radians(50):
         return "ahead"
+    if abs(angle) > math.radians(130):
+        return "around"
     return "left" if angle > 0 else "right"
 
 
