@@ -14,7 +14,9 @@ def test_this_installation_is_healthy(capsys):
 
 def test_a_broken_torchvision_is_found_with_its_fix(tmp_path, monkeypatch):
     (tmp_path / "torchvision").mkdir()
-    (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (tmp_path / "torchvision" / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     (finding,) = doctor.check_torchvision()

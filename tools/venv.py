@@ -1,6 +1,6 @@
 """Make a virtual environment with pip in it, also where Debian's python3-venv package (ensurepip) is missing.
 
-    python3 tools/venv.py .venv
+python3 tools/venv.py .venv
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036  whoever runs make may have an older one
     sys.exit(f"dualsight needs Python 3.11 or newer, this is {sys.version.split()[0]}: make PYTHON=python3.12 ...")
 
 

@@ -42,10 +42,8 @@ def model():
 def batch_of(model, walks, store, which):
     model, processor = model
     trajectories = read_trajectories(walks)
-    features = FeatureStore(store, model, processor)
-    features.fill(trajectories)
     taught = lessons(trajectories)
-    return Collate(processor, features)([taught[i] for i in which])
+    return Collate(processor, FeatureStore(store, model, processor))([taught[i] for i in which])
 
 
 def test_every_instruction_of_a_walk_is_a_lesson(walks):
@@ -84,12 +82,13 @@ def test_padding_changes_no_loss(model, walks, tmp_path):
 def test_features_are_kept_and_belong_to_their_weights(model, walks, tmp_path):
     network, processor = model
     store = FeatureStore(tmp_path, network, processor)
-    trajectories = read_trajectories(walks)
-    store.fill(trajectories)
-    kept = store.path(trajectories[0])
+    walk = read_trajectories(walks)[0]
+    fresh = store(walk)
+    (kept,) = store.folder.iterdir()
     before = kept.stat().st_mtime_ns
-    store.fill(trajectories)
+    again = store(walk)
     assert kept.stat().st_mtime_ns == before
+    assert all(torch.equal(fresh[name], again[name]) for name in fresh)
     other, _ = new_model(WORDS, seed=7)
     assert fingerprint(other) != fingerprint(network)
 

@@ -127,7 +127,9 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
         "model = trained",
     )
     (tmp_path / "killed.py").write_text(killer)
-    killed = subprocess.run([sys.executable, tmp_path / "killed.py", tmp_path / "run"], capture_output=True, timeout=120)
+    killed = subprocess.run(
+        [sys.executable, tmp_path / "killed.py", tmp_path / "run"], capture_output=True, timeout=120
+    )
     assert killed.returncode == -signal.SIGKILL
     assert list((tmp_path / "run").glob("checkpoint-*")), "nothing was saved before the kill"
     resumed = subprocess.run([sys.executable, script, tmp_path / "run"], capture_output=True, text=True, timeout=120)

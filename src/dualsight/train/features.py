@@ -8,14 +8,9 @@ trajectory, under a folder named after the encoders' weights: other weights neve
 from __future__ import annotations
 
 import hashlib
-import os
-import time
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -50,29 +45,17 @@ def encode(model: JanusVLN, processor: VLNProcessor, trajectory: Trajectory) -> 
 
 
 class FeatureStore:
-    """Reads features of trajectories, and writes those that are missing."""
+    """Features of trajectories: encoded when they are first asked for, read from disk after that."""
 
     def __init__(self, root: Path, model: JanusVLN, processor: VLNProcessor):
-        self.model, self.processor = model.eval(), processor
+        self.model, self.processor = model, processor
         self.folder = root / fingerprint(model)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, trajectory: Trajectory) -> Path:
-        return self.folder / f"{trajectory.id}.safetensors"
-
-    def fill(self, trajectories: Sequence[Trajectory]) -> None:
-        """Encode the trajectories that have no features yet. Can be interrupted: each file is complete or absent.
-
-        Under torchrun each process encodes its share, and waits until the others have encoded theirs.
-        """
-        rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        missing = [trajectory for trajectory in trajectories if not self.path(trajectory).exists()]
-        mine = [trajectory for trajectory in missing if zlib.crc32(trajectory.id.encode()) % world == rank]
-        for trajectory in track(mine, description="encoding", disable=not mine or rank > 0):
-            with replacing(self.path(trajectory)) as temporary:
-                save_file(encode(self.model, self.processor, trajectory), temporary)
-        while not all(self.path(trajectory).exists() for trajectory in missing):
-            time.sleep(1)
-
     def __call__(self, trajectory: Trajectory) -> dict[str, Tensor]:
-        return load_file(self.path(trajectory))
+        """``semantic`` and ``spatial`` of one trajectory, fp16. Its file is complete or absent."""
+        path = self.folder / f"{trajectory.id}.safetensors"
+        if not path.exists():
+            with replacing(path) as temporary:
+                save_file(encode(self.model, self.processor, trajectory), temporary)
+        return load_file(path)

@@ -99,7 +99,6 @@ def imitate(
             parameter.data = parameter.data.half().float()
     store = FeatureStore(features, model, processor)
     trajectories = [trajectory for folder in data for trajectory in read_trajectories(folder)]
-    store.fill(trajectories)
     taught = readable(lessons(trajectories), processor)
     plan = BatchPlan(
         taught,
