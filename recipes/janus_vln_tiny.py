@@ -3,8 +3,8 @@
     python recipes/janus_vln_tiny.py --out runs/tiny              # everything, in order; resumes where it was
     python recipes/janus_vln_tiny.py --out runs/tiny --dry-run    # print the commands
 
-Stages, as in `dualsight.train.stages`: walks -> semantic and spatial pre-training -> expert trajectories -> imitation ->
-DAgger rounds, each of the learner's own walks labelled by the expert, then imitation on all trajectories so far.
+Stages, as in `dualsight.train.stages`: walks -> semantic and spatial pre-training -> expert trajectories -> imitation
+-> DAgger rounds, each of the learner's own walks labelled by the expert, then imitation on all trajectories so far.
 Each command can be killed: running the recipe again goes on. What it gave is in checkpoints/janus_vln_tiny/README.md.
 """
 

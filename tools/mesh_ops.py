@@ -12,7 +12,7 @@ from wavefront import Mesh
 
 CREASE = np.cos(np.radians(40))
 """Triangles that meet at a sharper angle do not share a vertex, so that light breaks there."""
-WELD = 0.002
+WELD = 0.0005
 """Vertices closer than this share of the diagonal become one."""
 SAMPLES = np.array([[1, 1, 1], [6, 1, 1], [1, 6, 1], [1, 1, 6], [4, 4, 1], [4, 1, 4], [1, 4, 4]], float) / np.array(
     [[3], [8], [8], [8], [9], [9], [9]]

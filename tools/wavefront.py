@@ -89,10 +89,16 @@ def read_obj(text: str) -> Mesh:
                 triangles.append([int(k[0]) - 1 for k in (corners[0], b, c)])
                 uv_triangles.append([int(k[1] or 0) - 1 for k in (corners[0], b, c)])
                 material.append(current)
+    # The catalogue measures what is drawn: vertices of no face (guides, curves) do not count.
+    used, renamed = np.unique(triangles, return_inverse=True)
     return Mesh(
-        np.array(vertices), np.array(uv).reshape(-1, 2), np.array(triangles), np.array(uv_triangles),
-        np.array(material), names,
-    )  # fmt: skip
+        vertices=np.array(vertices)[used],
+        uv=np.array(uv).reshape(-1, 2),
+        triangles=renamed.reshape(-1, 3),
+        uv_triangles=np.array(uv_triangles),
+        material=np.array(material),
+        names=names,
+    )
 
 
 def read_mtl(text: str) -> dict[str, Look]:

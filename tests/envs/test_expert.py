@@ -7,10 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dualsight.envs.box_room import BoxGround, open_box
+from dualsight.envs.box_room import BoxGround, FlatPictures, open_box
 from dualsight.envs.expert import Expert
 from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.protocols import HOUSE, R2R_CE, RXR_CE
+from dualsight.envs.sim.navmesh import AgentShape, NavMesh
+from dualsight.envs.world import World
+from dualsight.inference.rollout import ExpertAgent, rollout
 from dualsight.types import Action, Episode, Pose
 
 
@@ -93,3 +96,41 @@ def test_a_loop_is_not_cut_short():
 def test_same_pose_same_answer():
     task = episode((3, 0, -3), via=[(0, 0, -2)])
     assert walk(task)[0] == walk(task)[0]
+
+
+def box(low, high):
+    """The eight corners and twelve triangles of a box."""
+    corners = np.array(
+        [[(low, high)[i][0], (low, high)[j][1], (low, high)[k][2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    )
+    faces = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    return corners, np.array([t for a, b, c, d in faces for t in ([a, b, c], [a, c, d])])
+
+
+@pytest.fixture(scope="module")
+def two_rooms():
+    """8 x 4 m, a wall across at x = 4 with a doorway of 0.9 m in it, and a table in the way."""
+    boxes = [
+        box((0, -0.2, 0), (8, 0, 4)),
+        box((3.95, 0, 0), (4.05, 2.5, 2.6)),
+        box((3.95, 0, 3.5), (4.05, 2.5, 4)),
+        box((5.5, 0, 1.0), (6.5, 0.7, 2.5)),
+    ]
+    return np.concatenate([v for v, _ in boxes]), np.concatenate([t + 8 * n for n, (_, t) in enumerate(boxes)])
+
+
+@pytest.mark.parametrize("rules", [HOUSE, replace(RXR_CE, camera=HOUSE.camera)])
+def test_it_gets_through_doors_and_round_corners(two_rooms, rules):
+    ground = NavMesh.build(*two_rooms, AgentShape(radius=rules.radius, height=rules.height))
+    rng = np.random.default_rng(0)
+    for n in range(12):
+        start, goal = (
+            np.array([rng.uniform(0.5, 3), 0, rng.uniform(0.5, 3.5)]),
+            np.array([7.3, 0, rng.uniform(0.5, 3.5)]),
+        )
+        path = ground.distance_field(goal).path(start)
+        task = Episode(str(n), "rooms", Pose(path[0], rng.uniform(-3, 3)), goal, "go", reference_path=list(path))
+        env = HouseEnvironment(rules, lambda *_: World(FlatPictures(), ground))
+        result = rollout(env, ExpertAgent([env]), task)
+        assert result.metrics.success and result.metrics.ne <= rules.expert_radius
+        assert result.metrics.spl > 0.9

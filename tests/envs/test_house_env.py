@@ -190,3 +190,16 @@ def test_protocols_say_what_a_time_out_means():
     assert RXR_CE.to_dict()["actions"]["STOP"] == 0
     with pytest.raises(KeyError, match="r2r-ce, rxr-ce"):
         get_protocol("r2r")
+
+
+@pytest.mark.slow
+def test_generated_houses_keep_the_contract_and_the_expert_arrives():
+    from dualsight.envs.houses import house_episodes
+    from dualsight.inference.rollout import ExpertAgent, rollouts
+
+    episodes = list(house_episodes(range(900_010, 900_013), per_house=4))
+    check_environment(HouseEnvironment(replace(HOUSE, max_steps=40), depth=True), episodes[0])
+    envs = [HouseEnvironment(HOUSE)]
+    results = list(rollouts(envs, ExpertAgent(envs), episodes))
+    assert all(result.metrics.success for result in results)
+    assert np.mean([result.metrics.spl for result in results]) > 0.97

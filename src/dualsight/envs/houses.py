@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from dualsight.envs.protocols import HOUSE, Protocol
 from dualsight.envs.sim.episodes import Demand, NoEpisodeError, make_episodes
+from dualsight.envs.sim.navmesh import NavMesh
 from dualsight.envs.sim.splits import SPLITS
 from dualsight.envs.world import open_house
 from dualsight.types import Episode
@@ -41,7 +42,7 @@ def house_episodes(
     """
     for house_seed in house_seeds:
         world = open_house(f"house/{house_seed:06d}", rules)
-        assert world.house is not None
+        assert world.house is not None and isinstance(world.ground, NavMesh)
         try:
             yield from make_episodes(world.house, world.ground, seed, per_house, demand, world.renderer)
         except NoEpisodeError:
