@@ -366,12 +366,20 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         auto_cli(COMMANDS, args=arguments, as_positional=one_file)
     except (ValueError, OSError, ImportError, KeyError, FloatingPointError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        Console(stderr=True).print(f"[red]dualsight:[/] {escape(str(message))}", soft_wrap=True)
+        Console(stderr=True).print(f"[red]dualsight:[/] {escape(explain(error))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; what was written is safe, and the same command goes on from there")
         sys.exit(130)
+
+
+def explain(error: Exception) -> str:
+    """The line that is shown for an error; a missing package is shown with the extra that brings it."""
+    from dualsight.doctor import EXTRAS
+
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return f"{error.name} is not installed: pip install 'dualsight[{EXTRAS[error.name]}]'"
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
 def with_underscores(word: str) -> str:
