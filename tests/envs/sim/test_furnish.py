@@ -103,6 +103,13 @@ def testflat_tops():
     assert flat_top(models("plant")[0], 0, 0, 0.3, 0.3) is None
 
 
+@pytest.mark.parametrize("seed", [200_004, 200_062])
+def test_open_doors_shut_nobody_in(seed):
+    home = house.build(seed)
+    mesh = NavMesh.build(home.scene.vertices, home.scene.triangles)
+    assert all(reached_area(mesh, room) > 1.0 for room in home.rooms)
+
+
 @pytest.mark.slow
 def test_two_hundred_houses_and_all_rooms_reachable():
     for seed in range(200_000, 200_200):

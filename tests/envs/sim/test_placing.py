@@ -60,3 +60,10 @@ def test_pictures_hang_on_free_wall(space):
     assert not space.hangs(0, Rect(1.5, 0.001, 2.2, 0.03), 1.3, 2.0), "in the window"
     space.taken.append((Rect(0.1, 0.0, 0.6, 0.5), 1.8))
     assert not space.hangs(0, north, 1.3, 2.0), "behind a wardrobe"
+
+
+def test_an_open_door_stays_off_other_doorways(space):
+    west, leaf = space.gaps[0], Rect(0.03, 2.91, 0.85, 2.95)
+    assert space.passable(leaf, west)
+    space.gaps.append(Gap(2, 0.3, 1.2, 0.0, 2.05))
+    assert not space.passable(leaf, west)

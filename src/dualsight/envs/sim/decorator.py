@@ -275,7 +275,9 @@ class Decorator:
         model = self.pick("door")
         along = gap.low - 0.045 if low < high else gap.high + 0.045
         hinged = wall.spot(along, model.width / 2 + 0.03)
-        self.put(model, Spot(hinged.x, hinged.z, (gap.turn + 3) % 4), color=color)
+        spot = Spot(hinged.x, hinged.z, (gap.turn + 3) % 4)
+        if self.space.passable(spot.footprint(model.width, model.depth), gap):
+            self.put(model, spot, color=color)
 
     def over(self, piece: Piece | None, *categories: str) -> None:
         """Hung from the ceiling, over a piece."""

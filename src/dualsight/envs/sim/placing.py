@@ -135,6 +135,11 @@ class Space:
             return False
         return not self._before_window(rect, height)
 
+    def passable(self, rect: Rect, own: Gap) -> bool:
+        """Does a door leaf here stay off the other openings, and leave all entries joined?"""
+        others = [self._strip(gap, 0.9) for gap in self.gaps if gap is not own]
+        return not any(rect.overlaps(strip) for strip in others) and self._walkable([rect])
+
     def within(self, rect: Rect) -> bool:
         """Does it lie inside the walls?"""
         f = self.floor
