@@ -154,11 +154,19 @@ def read_texture(library: zipfile.ZipFile, source: str, file: str) -> tuple[str,
     if not file or path not in library.namelist():
         return None
     data = library.read(path)
-    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image = opaque(Image.open(io.BytesIO(data)))
     image.thumbnail((TEXTURE_SIZE, TEXTURE_SIZE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=88)
     return f"{Path(file).stem.lower()}_{hashlib.sha256(data).hexdigest()[:6]}.jpg", out.getvalue()
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent takes the mean colour of the rest (cane work becomes a plain weave)."""
+    pixels = np.asarray(image.convert("RGBA"), float)
+    alpha = pixels[..., 3:] / 255
+    mean = (pixels[..., :3] * alpha).sum(axis=(0, 1)) / max(alpha.sum(), 1)
+    return Image.fromarray((pixels[..., :3] * alpha + mean * (1 - alpha)).round().astype(np.uint8))
 
 
 def main() -> None:

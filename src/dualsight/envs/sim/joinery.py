@@ -23,6 +23,7 @@ def pieces() -> Iterator[Model]:
     yield chest("television stand", "tv stand", (1.4, 0.45, 0.42), 1, 3, "living room, bedroom")
     yield chest("shoe cabinet", "shoe cabinet", (0.8, 1.0, 0.3), 3, 1, "hall")
     yield chest("hinged wardrobe", "wardrobe", (1.5, 2.1, 0.6), 1, 3, "bedroom, hall")
+    yield chest("wide wardrobe", "wardrobe", (2.0, 2.3, 0.62), 1, 2, "bedroom")
     yield bookshelf()
     yield bunk_bed()
     yield upright_piano()
