@@ -89,11 +89,10 @@ def _rules(results: dict) -> str:
     """The protocol in one line."""
     protocol = results["protocol"]
     camera = protocol["camera"]
-    return (
-        f"{results['summary']['episodes']} episodes in {results['scenes']} houses. "
-        f"Protocol {protocol['name']}, version {protocol['version']}: RGB alone, {camera['width']}&times;{camera['height']}, {camera['hfov']:.0f}&deg;; "
-        f"{protocol['forward']:g} m forward, {protocol['turn']:g}&deg; turns; at most {protocol['max_steps']} steps."
-    )
+    sees = f"RGB alone, {camera['width']}&times;{camera['height']}, {camera['hfov']:.0f}&deg;"
+    moves = f"{protocol['forward']:g} m forward, {protocol['turn']:g}&deg; turns, at most {protocol['max_steps']} steps"
+    episodes = f"{results['summary']['episodes']} episodes in {results['scenes']} houses"
+    return f"{episodes}. Protocol {protocol['name']}, version {protocol['version']}: {sees}; {moves}."
 
 
 def _table(results: dict) -> str:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ class Film:
     moments: list[Moment] = field(default_factory=list)
     outcome: tuple[bool, str] | None = None
     """Whether the goal was reached, and a few words; shown at the end."""
+    _thumbs: dict[tuple[int, int], Image.Image] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Encode as H.264 MP4 that browsers play; whole or absent. Raises ImportError naming the extra."""
@@ -68,7 +70,7 @@ class Film:
             replacing(path) as temporary,
             av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container,
         ):
-            stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "28", "preset": "veryfast"})
+            stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "28", "preset": "superfast"})
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
             for picture in [*map(self.draw, range(len(self.moments))), *[self.draw_end()] * (2 * FPS)]:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")))
@@ -77,11 +79,10 @@ class Film:
     def draw(self, step: int) -> Image.Image:
         """The picture of one moment, (HEIGHT, WIDTH)."""
         moment = self.moments[step]
-        picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
+        picture = self._page.copy()
         picture.paste(Image.fromarray(moment.view), (GAP, TOP))
         picture.paste(self._draw_plan(step), (VIEW + 2 * GAP, TOP))
         pen = ImageDraw.Draw(picture, "RGBA")
-        self._write_instruction(pen)
         _label(pen, GAP + 10, TOP + 10, f"step {step}   {moment.distance:.1f} m to go")
         _draw_action(pen, GAP + VIEW / 2, TOP + VIEW - 50, moment.action)
         self._draw_memory(picture, pen, step)
@@ -98,13 +99,18 @@ class Film:
             pen.text((GAP + VIEW / 2, top + 26), words, WHITE, font(21), "mm")
         return picture
 
-    def _write_instruction(self, pen: ImageDraw.ImageDraw) -> None:
-        """As large as fits into three lines."""
-        for size in (21, 19, 17, 15, 13):
-            lines = textwrap.wrap(self.instruction, int((WIDTH - 2 * GAP) / (0.49 * size)))
-            if len(lines) * size * 1.25 <= TOP - 14:
+    @cached_property
+    def _page(self) -> Image.Image:
+        """What stays the same: the instruction, as large as fits above the view."""
+        picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
+        pen = ImageDraw.Draw(picture)
+        for size in (21, 19, 17, 15, 13, 11):
+            letter = pen.textlength(self.instruction, font(size)) / len(self.instruction)
+            lines = textwrap.wrap(self.instruction, int(0.96 * (WIDTH - 2 * GAP) / letter))
+            if len(lines) * 1.35 * size <= TOP - 10:
                 break
         pen.multiline_text((GAP, TOP / 2), "\n".join(lines), INK, font(size), "lm", spacing=0.3 * size)
+        return picture
 
     def _draw_plan(self, step: int) -> Image.Image:
         """The storey the agent is on, the way it should go, the way it went, and where it looks."""
@@ -130,15 +136,20 @@ class Film:
         held = [index for index in self.moments[step].held if index <= step]
         columns = max(THUMBS, -(-len(held) // 2))
         side = (WIDTH - 2 * GAP) / columns
+        size = int(side) - 2
         top = TOP + VIEW + 30
         pen.text((GAP, top - 11), f"remembers {len(held)} of {step + 1} frames", FAINT, font(14), "lm")
         for place, index in enumerate(held):
-            size = int(side) - 2
-            thumb = Image.fromarray(self.moments[index].frame).resize((size, size), Image.Resampling.BOX)
             x, y = round(GAP + place % columns * side), top + place // columns * (size + 5)
-            picture.paste(thumb, (x, y))
+            picture.paste(self._thumb(index, size), (x, y))
             first = index == place and len(held) < step + 1  # older than the gap of forgotten frames
             pen.rectangle((x, y + size, x + size - 1, y + size + 1), FIRST_FRAMES if first else LATEST_FRAMES)
+
+    def _thumb(self, index: int, size: int) -> Image.Image:
+        if (index, size) not in self._thumbs:
+            frame = Image.fromarray(self.moments[index].frame)
+            self._thumbs[index, size] = frame.resize((size, size), Image.Resampling.BOX)
+        return self._thumbs[index, size]
 
 
 def _label(pen: ImageDraw.ImageDraw, x: float, y: float, text: str) -> None:
