@@ -38,10 +38,10 @@ def plan(steps: int, seed: int = 3) -> BatchPlan:
     return BatchPlan(examples, collate, batch=4, steps=steps, seed=seed, lengths=[i % 7 for i in range(40)])
 
 
-def trained(out: Path, steps: int, stop_at: int | None = None) -> nn.Module:
+def trained(out: Path, steps: int, stop_at: int | None = None, save_minutes: float = 3.0) -> nn.Module:
     torch.manual_seed(1)
     model = Line()
-    run = Run(out, steps, learning_rate=0.05, batch=4, seed=1, log_every=2)
+    run = Run(out, steps, learning_rate=0.05, batch=4, seed=1, log_every=2, save_minutes=save_minutes)
     if stop_at is None:
         fit(model, plan(steps), run)
         return model
@@ -85,53 +85,49 @@ def test_too_few_examples_are_named():
 
 
 SCRIPT = """
-    import sys
+    import os, signal, sys
     from pathlib import Path
     sys.path.insert(0, {tests!r})
-    from test_trainer import trained
-    model = trained(Path(sys.argv[1]), 8)
+    import test_trainer
+    from test_trainer import Line, trained
+
+    out, kill_at = Path(sys.argv[1]), int(sys.argv[2])
+    original, calls = Line.forward, []
+
+    def forward(self, x, y):
+        calls.append(1)
+        if len(calls) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, x, y)
+
+    Line.forward = forward
+    # The clocks of two processes never agree on when to save.
+    model = trained(out, 8, save_minutes=0.0 if os.environ.get("RANK") == "1" or kill_at else 0.001)
     print("weight", model.a.weight.sum().item())
 """
 
 
-def test_two_processes_train_one_model(tmp_path):
-    script = tmp_path / "two.py"
+def run_script(folder: Path, out: Path, *launcher: str, kill_at: int = 0) -> subprocess.CompletedProcess:
+    """Train for 8 steps in a process of its own, which kills itself in its ``kill_at``-th forward pass."""
+    script = folder / "script.py"
     script.write_text(textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent))))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29631"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path / "run")], env=environment, capture_output=True, text=True, timeout=200
-    )
+    command = [sys.executable, *launcher, str(script), str(out), str(kill_at)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+
+
+def test_two_processes_train_one_model(tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29631"]
+    done = run_script(tmp_path, tmp_path / "run", *launcher)
     assert done.returncode == 0, done.stderr[-2000:]
     weights = [line.split()[-1] for line in done.stdout.splitlines() if "weight" in line]
     assert len(weights) == 2 and weights[0] == weights[1], done.stdout
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
-    script = tmp_path / "one.py"
-    body = SCRIPT.format(tests=str(Path(__file__).parent))
-    script.write_text(textwrap.dedent(body))
-    whole = subprocess.run([sys.executable, script, tmp_path / "whole"], capture_output=True, text=True, timeout=120)
-    killer = textwrap.dedent(body).replace(
-        "model = trained",
-        "import os, signal, test_trainer\n"
-        "original = test_trainer.Line.forward\n"
-        "test_trainer.Run = lambda *a, **k: original_run(*a, **(k | {'save_minutes': 0}))\n"
-        "calls = []\n"
-        "def forward(self, x, y):\n"
-        "    calls.append(1)\n"
-        "    if len(calls) == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return original(self, x, y)\n"
-        "from dualsight.train.trainer import Run as original_run\n"
-        "test_trainer.Line.forward = forward\n"
-        "model = trained",
-    )
-    (tmp_path / "killed.py").write_text(killer)
-    killed = subprocess.run(
-        [sys.executable, tmp_path / "killed.py", tmp_path / "run"], capture_output=True, timeout=120
-    )
-    assert killed.returncode == -signal.SIGKILL
+    whole = run_script(tmp_path, tmp_path / "whole")
+    assert run_script(tmp_path, tmp_path / "run", kill_at=6).returncode == -signal.SIGKILL
     assert list((tmp_path / "run").glob("checkpoint-*")), "nothing was saved before the kill"
-    resumed = subprocess.run([sys.executable, script, tmp_path / "run"], capture_output=True, text=True, timeout=120)
+    resumed = run_script(tmp_path, tmp_path / "run")
     assert "resuming" in resumed.stdout
     assert whole.stdout.splitlines()[-1] == resumed.stdout.splitlines()[-1]

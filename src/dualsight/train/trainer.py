@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from torch import nn
 from torch.utils.data import Dataset
@@ -110,7 +111,11 @@ class _Progress(TrainerCallback):
         self.first_step = state.global_step
 
     def on_step_end(self, args, state, control, **kwargs):
-        if time.monotonic() - self.saved > 60 * self.run.save_minutes:
+        due = torch.tensor(time.monotonic() - self.saved > 60 * self.run.save_minutes)
+        if dist.is_initialized():  # saving is a collective act: all processes follow the clock of the first
+            due = due.to(args.device)
+            dist.broadcast(due, src=0)
+        if due:
             control.should_save = True
         return control
 
