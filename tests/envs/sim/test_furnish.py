@@ -87,7 +87,7 @@ def test_every_room_is_reached_by_a_wide_body(houses):
         for door in home.doors:
             assert mesh.island(mesh.snap(door.position)) == 0, door
         for room in home.rooms:
-            assert mesh.island(mesh.snap(room.centre, 2.0)) == 0, room
+            assert reached_area(mesh, room) > 0.5, room
 
 
 def test_rooms_have_what_makes_them_so(houses):
@@ -96,7 +96,7 @@ def test_rooms_have_what_makes_them_so(houses):
         assert seen[pair], pair
 
 
-def testflat_tops():
+def test_flat_tops():
     table = models("coffee table")[0]
     assert flat_top(table, 0, 0, 0.2, 0.2) == pytest.approx(table.height, abs=0.01)
     assert flat_top(table, 5, 5, 0.2, 0.2) is None
