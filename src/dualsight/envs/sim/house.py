@@ -7,6 +7,7 @@ baking light, so the cache of ``load`` keeps just that (as an ``.npz`` of a few 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from dataclasses import asdict, fields, replace
@@ -18,7 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from dualsight.envs.sim import floorplan, structure
+from dualsight.envs.sim import floorplan, light, structure
 from dualsight.envs.sim.assembly import Assembly
 from dualsight.envs.sim.building import Door, House, Room, Stairs, Thing
 from dualsight.envs.sim.finishes import LAMP, OUTDOORS
@@ -62,12 +63,12 @@ def build(seed: int, rooms: int | None = None, storeys: int | None = None) -> Ho
 def load(seed: int, cache: str | Path | None = None) -> House:
     """``generate(seed)``, with the light from the cache folder (``CACHE`` by default) if it was baked before."""
     house = build(seed)
-    path = _cached(house, cache, "light")
+    path = _cached(house, cache, "light by " + inspect.getsource(light))
     try:
         with np.load(path, allow_pickle=False) as file:
-            light = file["light"].astype(np.float32)
-        if light.shape == house.scene.vertices.shape:
-            return replace(house, scene=replace(house.scene, light=light))
+            baked = file["light"].astype(np.float32)
+        if baked.shape == house.scene.vertices.shape:
+            return replace(house, scene=replace(house.scene, light=baked))
     except (OSError, ValueError, KeyError, BadZipFile):
         pass  # not there yet, or cut short by a crash: bake again
     scene = _lit(house)
@@ -102,7 +103,7 @@ def _lit(house: House) -> Scene:
 
 
 def _cached(house: House, cache: str | Path | None, what: str) -> Path:
-    """A file name that changes with the geometry, so that nothing stale is ever read."""
+    """A file name that changes with the geometry and with how light is baked, so that nothing stale is ever read."""
     digest = hashlib.sha256(what.encode())
     for array in (house.scene.vertices, house.scene.triangles, np.array(house.lights)):
         digest.update(np.ascontiguousarray(array).tobytes())
