@@ -64,14 +64,14 @@ def probabilities(scores: dict[Action, float]) -> dict[str, float]:
 def read_frames(path: Path) -> Iterator[tuple[str, Frame]]:
     """Names and pictures (H, W, 3) of a folder's images in natural order, or of a video.
 
-    Whatever can be told without decoding is told at once: no frames, no image, a mode that is not RGB.
+    Whatever can be told without decoding is told at once: no frames, no image, a mode that is not RGB, a PNG cut off.
     """
     if path.is_dir():
         files = sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGES), key=_natural)
         if not files:
             raise ValueError(f"{path} holds no frames: expected files named *.png, *.jpg or *.jpeg")
         for file in files:
-            _check_header(file)
+            _check_file(file)
         return ((file.name, _decode(file)) for file in files)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}; --frames is a folder of images or a video file")
@@ -86,12 +86,16 @@ def _natural(file: Path) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
-def _check_header(file: Path) -> None:
+def _check_file(file: Path) -> None:
+    """Mode, and of a PNG also that all of its chunks are there and whole."""
     try:
         with Image.open(file) as image:
             mode = image.mode
+            image.verify()
     except UnidentifiedImageError:
         raise ValueError(f"{file} is no image that can be read; remove it or write it again") from None
+    except (OSError, SyntaxError) as error:  # Pillow's, for a damaged PNG
+        raise _damaged(file, error) from error
     if mode != "RGB":
         raise ValueError(
             f"{file} has mode {mode}; expected RGB with 8 bits per channel. Convert it, with Pillow for example: "
@@ -103,8 +107,12 @@ def _decode(file: Path) -> Frame:
     try:
         with Image.open(file) as image:
             return np.asarray(image)
-    except (OSError, SyntaxError) as error:  # what Pillow raises for a PNG that ends too early, or is damaged inside
-        raise ValueError(f"{file} is cut off or damaged ({error}); write it again") from error
+    except (OSError, SyntaxError) as error:  # a JPEG shows its damage only now
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(f"{file} is cut off or damaged ({error}); write it again")
 
 
 def _read_video(path: Path) -> Iterator[tuple[str, Frame]]:

@@ -101,14 +101,15 @@ class Film:
 
     @cached_property
     def _page(self) -> Image.Image:
-        """What stays the same: the instruction, as large as fits above the view."""
+        """What stays the same: the instruction, as large as fits above the view (its end left out, if it is a book)."""
         picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
         pen = ImageDraw.Draw(picture)
         for size in (21, 19, 17, 15, 13, 11):
             letter = pen.textlength(self.instruction, font(size)) / len(self.instruction)
-            lines = textwrap.wrap(self.instruction, int(0.96 * (WIDTH - 2 * GAP) / letter))
-            if len(lines) * 1.35 * size <= TOP - 10:
+            columns, fitting = int(0.96 * (WIDTH - 2 * GAP) / letter), int((TOP - 10) / (1.35 * size))
+            if len(lines := textwrap.wrap(self.instruction, columns)) <= fitting:
                 break
+        lines = textwrap.wrap(self.instruction, columns, max_lines=fitting, placeholder=" ...")
         pen.multiline_text((GAP, TOP / 2), "\n".join(lines), INK, font(size), "lm", spacing=0.3 * size)
         return picture
 

@@ -1,0 +1,57 @@
+"""The command line: what users type, what they get back."""
+
+import json
+
+import pytest
+
+from dualsight.cli import COMMANDS, main, with_underscores
+from dualsight.doctor import Finding
+
+
+@pytest.mark.parametrize(
+    "typed, read",
+    [
+        ("--house-seeds", "--house_seeds"),
+        ("--house_seeds", "--house_seeds"),
+        ("--house-seeds=0:9", "--house_seeds=0:9"),
+        ("--out=runs/my-run", "--out=runs/my-run"),
+        ("go to the red-brown sofa", "go to the red-brown sofa"),
+        ("--", "--"),
+    ],
+)
+def test_options_may_be_written_with_dashes(typed, read):
+    assert with_underscores(typed) == read
+
+
+def test_eval_in_fresh_houses(tmp_path, capsys):
+    main(["eval", f"--out={tmp_path}", "--agent=forward", "--house-seeds=900000:900001", "--episodes-per-house", "2"])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["summary"]["episodes"] == 2 and results["scenes"] == 1
+    assert results["config"] == {"agent": "forward", "control": "none"}
+    assert {line["scene_id"] for line in map(json.loads, (tmp_path / "episodes.jsonl").open())} == {"house/900000"}
+    assert capsys.readouterr().out.splitlines()[-1].startswith("episodes=2 SR=")
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("data", "train")])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_parity_takes_a_file_and_fails_on_a_foreign_one(tmp_path, capsys):
+    (tmp_path / "no.safetensors").write_bytes(b"no")
+    with pytest.raises(SystemExit) as end:
+        main(["parity", str(tmp_path / "no.safetensors")])
+    assert end.value.code == 2
+    assert "not a readable safetensors file" in capsys.readouterr().err
+
+
+def test_doctor_ends_with_1_where_something_is_broken(monkeypatch):
+    monkeypatch.setattr("dualsight.doctor.doctor", lambda: [Finding("torch", "broken", "1.0")])
+    with pytest.raises(SystemExit) as end:
+        main(["doctor"])
+    assert end.value.code == 1
+    monkeypatch.setattr("dualsight.doctor.doctor", lambda: [Finding("torch", "ok", "2.13")])
+    main(["doctor"])
