@@ -7,7 +7,7 @@
 read (OBJ, MTL, textures), checked for its licence, scaled to its real size, freed from glass and from what nobody can
 see, decimated, and written with its texture coordinates and ambient occlusion. The same input gives the same bytes.
 
-Needs numba, Pillow, embreex and safetensors (`pip install dualsight[dev,sim]`).
+Besides `pip install dualsight[dev,sim]` it needs trimesh, which the library itself never uses.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def wall_light() -> Model:
 def small_tree() -> Model:
     """A pot, a trunk and a crown of leaves on a golden-angle spiral."""
     bench = Bench()
-    pot, earth = bench.paint((0.62, 0.33, 0.22), "pot", tint=True), bench.paint((0.2, 0.15, 0.1), "earth")
+    pot, earth = bench.paint((0.62, 0.33, 0.22), "pot"), bench.paint((0.2, 0.15, 0.1), "earth")
     bark, leaf = bench.paint((0.35, 0.26, 0.18), "bark"), [bench.paint(c, "leaf") for c in LEAVES]
     bench.turned([(0.15, 0), (0.2, 0.34), (0.21, 0.36), (0.18, 0.36)], pot)
     bench.turned([(0.18, 0.33), (0.0, 0.34)], earth)
@@ -185,7 +185,7 @@ def small_tree() -> Model:
         middle = (start + tip) / 2
         corners = np.array([start, middle - 0.045 * side, tip, middle + 0.045 * side])
         bench.quad(corners, leaf[k % 3], np.zeros((4, 2)))
-    return bench.finish("small tree", "plant", EVERYWHERE, "floor_wall", "green", "pot")
+    return bench.finish("small tree", "plant", EVERYWHERE, "floor_wall")
 
 
 LEAVES = ((0.13, 0.36, 0.10), (0.20, 0.48, 0.14), (0.30, 0.58, 0.20))

@@ -24,7 +24,6 @@ PALETTES: dict[str, tuple[str, ...]] = {
     "felt": ("green", "blue", "red"),
     "paint": ("white", "grey", "black", "blue", "green", "red", "yellow"),
     "piano": ("black", "white", "brown"),
-    "pot": ("brown", "white", "black", "blue", "red"),
     "wood": ("brown", "white", "black"),
 }
 """Colours in which kinds of things come."""
