@@ -25,8 +25,9 @@ TURN_COST = 0.004
 """Metres that one turn counts for when two headings are nearly as good: keeps it from dithering between them."""
 LEAST_GAIN = 1e-3
 """A step that shortens the way by less than this, metres, is none."""
-GOOD_STEP = 0.98
-"""A step that comes this near to the best conceivable one (a heading half a turn off) is taken without a search."""
+ON_COURSE, OFF_COURSE = 0.55, 1.5
+"""A turn is finished when its heading is so few turns off; then it walks straight on until it is that many off. With one
+number for both it would correct its course at nearly every step: labels that no learner can guess from a picture."""
 
 
 def is_shortest(episode: Episode) -> bool:
@@ -56,6 +57,7 @@ class Expert:
             self.waypoints[:0] = [np.asarray(p, float) for p in episode.reference_path[1:-1]]
         self._fields: list[DistanceField | None] = [None] * len(self.waypoints)
         self._next = 0
+        self._walking = False
 
     @property
     def waypoint(self) -> Point:
@@ -64,11 +66,17 @@ class Expert:
 
     def act(self, pose: Pose) -> Action:
         """What to do at ``pose``: a step, a turn of the shorter way round, or STOP at the goal."""
+        action = self._choose(pose)
+        self._walking = action is Action.MOVE_FORWARD
+        return action
+
+    def _choose(self, pose: Pose) -> Action:
         self._pass_waypoints(pose.position)
         at_last = self._next == len(self.waypoints) - 1
         if at_last and self._distance(pose.position) <= self.protocol.expert_radius:
             return Action.STOP
-        if self._progress(pose) >= GOOD_STEP * self.protocol.forward * math.cos(self.protocol.turn_radians / 2):
+        course = OFF_COURSE if self._walking else ON_COURSE
+        if self._progress(pose) >= self.protocol.forward * math.cos(course * self.protocol.turn_radians):
             return Action.MOVE_FORWARD
         turns = self._best_turns(pose)
         if turns is None:
@@ -77,7 +85,7 @@ class Expert:
             if at_last:
                 return Action.STOP
             self._next += 1
-            return self.act(pose)
+            return self._choose(pose)
         if turns == 0:
             return Action.MOVE_FORWARD
         return Action.TURN_LEFT if turns > 0 else Action.TURN_RIGHT

@@ -25,6 +25,8 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 console = Console(soft_wrap=True)
+BLOCK = 4
+"""Batches of like length that follow each other in a plan; a divisor of its pools."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class BatchPlan(Dataset):
     """Batch number ``i`` of a run, for every ``i``: a function of the seed, not of what was drawn before.
 
     Every epoch is one permutation of the examples. Batches join examples of like ``lengths`` (padding costs
-    time): the permutation is cut into pools of ``pool`` batches, each sorted by length and cut into batches, and
-    the batches of the epoch are shuffled again.
+    time): the permutation is cut into pools of ``pool`` batches, each sorted by length and cut into batches. The
+    epoch's batches are then shuffled by blocks of ``BLOCK`` neighbours: processes take consecutive batches, and wait
+    for whoever has the longest.
     """
 
     def __init__(
@@ -96,8 +99,9 @@ class BatchPlan(Dataset):
         if self.lengths is not None:
             pools = np.split(order, range(self.pool * self.batch, len(order), self.pool * self.batch))
             order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
-        batches = order.reshape(per_epoch, self.batch)
-        return list(batches[rng.permutation(per_epoch)])
+        batches = list(order.reshape(per_epoch, self.batch))
+        blocks = [batches[start : start + BLOCK] for start in range(0, per_epoch, BLOCK)]
+        return [batch for index in rng.permutation(len(blocks)) for batch in blocks[index]]
 
 
 class _Progress(TrainerCallback):
