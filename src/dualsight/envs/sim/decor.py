@@ -121,11 +121,13 @@ def curtain() -> Model:
     bench = Bench()
     cloth, rod = bench.use(texture("fabric", "green"), tint=True), bench.paint(METAL, "rod")
     for start in (0.0, 1.4):
-        edges = [(start + 0.04 * k, 0.09 if k % 2 else 0.03) for k in range(11)]
+        edges = [(start + 0.04 * k, 0.16 if k % 2 else 0.10) for k in range(11)]
         for (x0, z0), (x1, z1) in pairwise(edges):
             corners = np.array([[x0, 0, z0], [x1, 0, z1], [x1, 2.2, z1], [x0, 2.2, z0]])
             bench.quad(corners, cloth, corners[:, :2] / 0.4)
-    bench.box((-0.06, 2.18, 0.05), (1.86, 2.21, 0.08), rod, hidden="")
+    bench.box((-0.06, 2.18, 0.12), (1.86, 2.21, 0.15), rod, hidden="")
+    for x in (-0.02, 1.8):  # brackets: the cloth hangs clear of the window sill
+        bench.box((x, 2.18, 0), (x + 0.02, 2.2, 0.12), rod)
     return bench.finish("curtains", "curtain", EVERYWHERE, "wall", "green", "fabric", elevation=0.05)
 
 
