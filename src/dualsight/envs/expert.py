@@ -26,8 +26,8 @@ TURN_COST = 0.004
 LEAST_GAIN = 1e-3
 """A step that shortens the way by less than this, metres, is none."""
 ON_COURSE, OFF_COURSE = 0.55, 1.5
-"""A turn is finished when its heading is so few turns off; then it walks straight on until it is that many off. With one
-number for both it would correct its course at nearly every step: labels that no learner can guess from a picture."""
+"""A turn is finished when its heading is so few turns off; then it walks straight on until it is that many off. With
+one number for both it would correct its course at nearly every step: labels that no picture tells a learner."""
 
 
 def is_shortest(episode: Episode) -> bool:
