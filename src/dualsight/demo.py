@@ -78,7 +78,7 @@ class Cameraman(Subscriber):
 
     def on_end(self, row: int, result: EpisodeResult) -> None:
         film, metrics = self._films.pop(row), result.metrics
-        away = "" if metrics.ne is None else f"{metrics.ne:.1f} m from the goal"
-        words = "reached" if metrics.success else "out of steps" if result.truncated else "stopped too far away"
-        film.outcome = bool(metrics.success), f"{words}: {away}"
+        left = "" if metrics.ne is None else f"{metrics.ne:.1f} m from the goal"
+        word = "reached" if metrics.success else "out of steps" if result.truncated else "missed"
+        film.outcome = bool(metrics.success), f"{word}: {left}"
         film.write(self.folder / f"{result.episode.episode_id}.mp4")
