@@ -25,7 +25,7 @@ from dualsight.train.features import ENCODERS, FeatureStore
 from dualsight.train.imitation import Collate, Imitation, Lesson, LossWeights, lessons
 from dualsight.train.semantic import PatchLabels, SemanticPretraining
 from dualsight.train.spatial import GeometryBatch, SpatialPretraining
-from dualsight.train.trainer import BatchPlan, Run, fit
+from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process
 from dualsight.train.walks import WalkShards
 
 
@@ -45,7 +45,8 @@ def spatial(walks: Path, run: Run, config: JanusVLNConfig = TINY) -> None:
     model = SpatialPretraining(config.vggt)
     plan = BatchPlan(shards, GeometryBatch(shards.camera), run.batch, run.steps, run.seed)
     fit(model, plan, run)
-    save_weights(model.vggt.aggregator.state_dict(), run.out)
+    if is_main_process():
+        save_weights(model.vggt.aggregator.state_dict(), run.out)
 
 
 def semantic(walks: Path, run: Run, config: JanusVLNConfig = TINY) -> None:
@@ -55,7 +56,8 @@ def semantic(walks: Path, run: Run, config: JanusVLNConfig = TINY) -> None:
     torch.manual_seed(run.seed)
     model = SemanticPretraining(JanusVLN(config), labels.words)
     fit(model, BatchPlan(shards, labels, run.batch, run.steps, run.seed), run)
-    save_weights(vit_blocks(model.visual).state_dict(), run.out)
+    if is_main_process():
+        save_weights(vit_blocks(model.visual).state_dict(), run.out)
 
 
 def vit_blocks(visual: Qwen2_5_VisionTransformerPretrainedModel) -> nn.Module:
@@ -109,7 +111,8 @@ def imitate(
         lengths=[len(lesson.trajectory) for lesson in taught],
     )
     fit(Imitation(model, processor, weights), plan, run)
-    save_pretrained(model, processor, run.out, torch.float16)
+    if is_main_process():
+        save_pretrained(model, processor, run.out, torch.float16)
     return run.out
 
 

@@ -207,3 +207,10 @@ def fit(model: nn.Module, plan: BatchPlan, run: Run) -> None:
         console.print(f"interrupted at step {trainer.state.global_step}; the same command resumes from {run.out}")
         raise
     trainer._save_checkpoint(model, trial=None)
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()  # a process group that is left open can abort the process at its exit
+
+
+def is_main_process() -> bool:
+    """Is this the process that writes results?"""
+    return int(os.environ.get("RANK", "0")) == 0
