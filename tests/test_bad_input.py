@@ -189,6 +189,9 @@ def test_episode_files_and_seeds_that_are_none(capsys, tmp_path):
                                          "--agent=forward")  # fmt: skip
     assert "house seeds are FIRST:END" in refused(capsys, "eval", f"--out={tmp_path}", "--agent=forward",
                                                   "--house-seeds=9:1")  # fmt: skip
+    write_episodes(tmp_path / "none.json.gz", [])
+    assert "nothing to walk" in refused(capsys, "eval", f"--out={tmp_path}", f"--episodes={tmp_path}/none.json.gz",
+                                        "--agent=forward")  # fmt: skip
     assert "no protocol is called 'r3r'" in refused(capsys, "eval", f"--out={tmp_path}", "--protocol=r3r")
 
 
@@ -199,12 +202,14 @@ def test_kill_9_in_the_middle_of_eval_then_resume(tmp_path):
     command += ["--house-seeds=900000:900001", "--episodes-per-house=6", "--rows=1"]
     log = tmp_path / "run" / "episodes.rank0.jsonl"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not (log.exists() and log.read_bytes().count(b"\n") >= 2):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        deadline = time.monotonic() + 600
+        while not (log.exists() and log.read_bytes().count(b"\n") >= 2):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     before = log.read_bytes()
     main(command[3:])
     assert log.read_bytes().startswith(before[: before.rindex(b"\n") + 1]), "what was walked is not walked again"

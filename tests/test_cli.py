@@ -55,3 +55,22 @@ def test_doctor_ends_with_1_where_something_is_broken(monkeypatch):
     assert end.value.code == 1
     monkeypatch.setattr("dualsight.doctor.doctor", lambda: [Finding("torch", "ok", "2.13")])
     main(["doctor"])
+
+
+@pytest.mark.parametrize("option", ["--rows=0", "--houses=-1", "--episodes-per-house=0"])
+def test_counts_are_positive(option, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["eval", f"--out={tmp_path}", "--agent=forward", option])
+    assert end.value.code == 2
+    assert with_underscores(option)[2:].split("=")[0] in capsys.readouterr().err
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, capsys):
+    def without_numba() -> None:
+        raise ModuleNotFoundError("No module named 'numba'", name="numba")
+
+    monkeypatch.setitem(COMMANDS, "doctor", without_numba)
+    with pytest.raises(SystemExit) as end:
+        main(["doctor"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "dualsight: numba is not installed: pip install 'dualsight[sim]'\n"

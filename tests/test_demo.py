@@ -41,10 +41,3 @@ def test_without_the_extra_for_films_it_says_so_before_it_walks(tmp_path, checkp
     assert end.value.code == 2
     assert "pip install 'dualsight[video]', or run with --videos=false" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_no_episodes_are_refused(tmp_path, checkpoint, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["demo", f"--out={tmp_path}", "--episodes=0", f"--checkpoint={checkpoint}"])
-    assert end.value.code == 2
-    assert "at least one episode" in capsys.readouterr().err

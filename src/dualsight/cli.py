@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.markup import escape
 
@@ -23,7 +24,11 @@ CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "janus_vln_tiny"
 
 
 def demo(
-    out: Path = Path("runs/demo"), episodes: int = 20, checkpoint: Path = CHECKPOINT, videos: bool = True, rows: int = 4
+    out: Path = Path("runs/demo"),
+    episodes: PositiveInt = 20,
+    checkpoint: Path = CHECKPOINT,
+    videos: bool = True,
+    rows: PositiveInt = 4,
 ) -> None:
     """Walk unseen houses with the shipped navigator: a table, an MP4 per episode, one report.html.
 
@@ -64,12 +69,12 @@ def evaluate(
     protocol: str = "house",
     split: Split = "val_unseen",
     house_seeds: str | None = None,
-    houses: int = 30,
-    episodes_per_house: int = 10,
+    houses: PositiveInt = 30,
+    episodes_per_house: PositiveInt = 10,
     episodes: Path | None = None,
     control: Control = "none",
     seed: int = 0,
-    rows: int = 4,
+    rows: PositiveInt = 4,
 ) -> None:
     """Evaluate an agent under a protocol; killed and resumed, or sharded by torchrun, the numbers are the same.
 
@@ -99,6 +104,8 @@ def evaluate(
         chosen = read_episodes(episodes)
     else:
         chosen = build_episodes(choose_houses(split, house_seeds, houses), episodes_per_house, rules, seed)
+    if not chosen:
+        raise ValueError("there is nothing to walk: no episode in these houses, or in this file")
     results = evaluate_houses(out, walker, envs, chosen, describe_agent(agent, control))
     if results is not None:
         print(last_line(results))
@@ -108,15 +115,15 @@ def data_house(
     out: Path,
     split: Split = "train",
     house_seeds: str | None = None,
-    houses: int = 100,
-    episodes_per_house: int = 30,
-    instructions: int = 3,
+    houses: PositiveInt = 100,
+    episodes_per_house: PositiveInt = 30,
+    instructions: PositiveInt = 3,
     disturbed: float = 0.5,
     max_rooms: int | None = None,
     max_geodesic: float = 20.0,
     seed: int = 0,
     part: int = 0,
-    parts: int = 1,
+    parts: PositiveInt = 1,
     name: str = "",
 ) -> None:
     """Write expert trajectories through generated houses in the released JanusVLN layout.
@@ -150,9 +157,9 @@ def data_episodes(
     out: Path,
     split: Split = "val_unseen",
     house_seeds: str | None = None,
-    houses: int = 30,
-    episodes_per_house: int = 10,
-    instructions: int = 1,
+    houses: PositiveInt = 30,
+    episodes_per_house: PositiveInt = 10,
+    instructions: PositiveInt = 1,
     seed: int = 0,
     protocol: str = "house",
 ) -> None:
@@ -184,7 +191,12 @@ def data_episodes(
 
 
 def data_walks(
-    out: Path, house_seeds: str = "0:60", walks_per_house: int = 60, seed: int = 0, part: int = 0, parts: int = 1
+    out: Path,
+    house_seeds: str = "0:60",
+    walks_per_house: PositiveInt = 60,
+    seed: int = 0,
+    part: int = 0,
+    parts: PositiveInt = 1,
 ) -> None:
     """Write random walks through houses, for pre-training both visual pathways.
 
@@ -219,7 +231,12 @@ def data_validate(root: Path) -> None:
 
 
 def train_spatial(
-    walks: Path, out: Path, steps: int = 3000, batch: int = 8, learning_rate: float = 1e-3, seed: int = 42
+    walks: Path,
+    out: Path,
+    steps: PositiveInt = 3000,
+    batch: PositiveInt = 8,
+    learning_rate: float = 1e-3,
+    seed: int = 42,
 ) -> None:
     """Pre-train the TINY spatial pathway (VGGT) on depth, poses and points.
 
@@ -238,7 +255,12 @@ def train_spatial(
 
 
 def train_semantic(
-    walks: Path, out: Path, steps: int = 3000, batch: int = 8, learning_rate: float = 1e-3, seed: int = 42
+    walks: Path,
+    out: Path,
+    steps: PositiveInt = 3000,
+    batch: PositiveInt = 8,
+    learning_rate: float = 1e-3,
+    seed: int = 42,
 ) -> None:
     """Pre-train the TINY semantic pathway (the ViT) on what each patch shows.
 
@@ -260,8 +282,8 @@ def train_imitate(
     data: list[Path],
     features: Path,
     out: Path,
-    steps: int = 4000,
-    batch: int = 16,
+    steps: PositiveInt = 4000,
+    batch: PositiveInt = 16,
     learning_rate: float = 1e-3,
     spatial: Path | None = None,
     semantic: Path | None = None,
@@ -294,12 +316,12 @@ def train_dagger(
     init: Path,
     out: Path,
     house_seeds: str,
-    episodes_per_house: int = 10,
+    episodes_per_house: PositiveInt = 10,
     beta: float = 0.2,
     seed: int = 0,
     part: int = 0,
-    parts: int = 1,
-    rows: int = 8,
+    parts: PositiveInt = 1,
+    rows: PositiveInt = 8,
     name: str = "dagger-",
 ) -> None:
     """Collect one DAgger round: walks of a navigator, labelled by the expert. Train on them with `train imitate`.

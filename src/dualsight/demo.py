@@ -37,8 +37,6 @@ def run_demo(out: Path, episodes: int, checkpoint: Path, videos: bool, rows: int
     """
     if videos and importlib.util.find_spec("av") is None:
         raise ImportError("films need PyAV: pip install 'dualsight[video]', or run with --videos=false")
-    if episodes < 1 or rows < 1:
-        raise ValueError(f"the demo walks at least one episode in at least one row, got {episodes} and {rows}")
     Console().print(f"[bold]{checkpoint.name}[/] walks {episodes} houses of {SPLIT}, which it has never seen\n")
     agent = NavigatorAgent.from_pretrained(checkpoint, min(rows, episodes))
     envs = [HouseEnvironment(HOUSE) for _ in range(min(rows, episodes))]
