@@ -23,12 +23,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import Cache
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
 
 from dualsight.memory.cache import WindowCache
 from dualsight.memory.window import WindowMemory
+from dualsight.models.decoder import LAST, NONE, decode
 from dualsight.models.dual_memory import DualMemory
 from dualsight.models.janus_vln_config import JANUS_VLN_7B, TINY, JanusVLNConfig, TextConfig
 from dualsight.models.vln_layout import (
@@ -146,9 +146,9 @@ class JanusVLN(nn.Module):
         valid = unit_validity(batch.previous, config.image_tokens)
         visible = episode_visibility(batch.prompt_lengths, prompt_size, valid, config.initial, config.recent)
         positions = episode_positions(batch.prompt_lengths, prompt_size, batch.previous, config.grid)
-        hidden = self.decode(torch.cat([prompt, units.flatten(1, 2)], dim=1), positions, visible)
-        ends = hidden[:, prompt_size:].unflatten(1, units.shape[1:3])[:, :, -1]  # (B, T, D)
-        return self.lm_head(ends)
+        ends = slice(prompt_size + config.unit - 1, None, config.unit)
+        hidden = decode(self.model, torch.cat([prompt, units.flatten(1, 2)], dim=1), positions, visible, read=ends)
+        return self.lm_head(hidden)  # (B, T, V)
 
     def _features(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor | None]:
         if batch.semantic is not None and (batch.spatial is not None or self.fusion is None):
@@ -170,18 +170,6 @@ class JanusVLN(nn.Module):
         ids = torch.cat([previous.clamp(min=0), marks.expand(*previous.shape[:-1], 2)], dim=-1)
         text = self.model.embed_tokens(ids)
         return torch.cat([text[..., :-1, :], image, text[..., -1:, :]], dim=-2)
-
-    def decode(
-        self, embeddings: Tensor, positions: Tensor, visible: Tensor | None, cache: Cache | None = None
-    ) -> Float[Tensor, "B Q D"]:
-        """The decoder's hidden states under a 4-D mask (B, 1, Q, K), boolean or additive; None is causal."""
-        return self.model(
-            inputs_embeds=embeddings,
-            position_ids=positions,
-            attention_mask={"full_attention": visible},
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
 
     # --- one frame at a time ------------------------------------------------------------------------------------
 
@@ -217,7 +205,9 @@ class JanusVLN(nn.Module):
         index = torch.arange(prompts.shape[1], device=self.device)
         cache = WindowCache(memory.semantic)
         with cache.prompt(prompts.shape[1], index < prompt_lengths[:, None], rows) as visible:
-            self.decode(self.model.embed_tokens(prompts), index.expand(3, len(prompts), -1), visible, cache)
+            decode(
+                self.model, self.model.embed_tokens(prompts), index.expand(3, len(prompts), -1), visible, cache, NONE
+            )
         memory.positions[rows] = prompt_lengths
         return memory
 
@@ -242,7 +232,7 @@ class JanusVLN(nn.Module):
         positions, following = unit_positions(memory.positions, previous, self.config.grid)
         cache = WindowCache(memory.semantic)
         with cache.unit(unit_validity(previous, self.config.image_tokens), rows) as visible:
-            hidden = self.decode(unit, positions, visible, cache)
+            hidden = decode(self.model, unit, positions, visible, cache, LAST)
         memory.advance(following, rows)
         return Output(self.lm_head(hidden[:, -1]), memory)
 
@@ -259,7 +249,8 @@ class JanusVLN(nn.Module):
         for offset in range(self.config.action_slots - 1):
             visible = F.pad(visible, (0, 1), value=True)
             positions = (memory.positions + offset).expand(3, -1)[..., None]
-            hidden = self.decode(self.model.embed_tokens(ids[-1][:, None]), positions, visible[:, None, None], cache)
+            token = self.model.embed_tokens(ids[-1][:, None])
+            hidden = decode(self.model, token, positions, visible[:, None, None], cache)
             ids.append(self.lm_head(hidden[:, -1]).argmax(-1))
         return torch.stack(ids, dim=1)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from dualsight.memory.window import WindowMemory
+from dualsight.models.decoder import decode
 from dualsight.models.janus_vln import JanusVLN
 
 MAX_NEW_TOKENS = 24
@@ -119,7 +120,7 @@ def prefill(
     valid = index < lengths[:, None]
     # padding stands at the end, where causality hides it
     cache = DynamicCache()
-    hidden = model.decode(embeddings, positions.to(model.device), None, cache)
+    hidden = decode(model.model, embeddings, positions.to(model.device), None, cache)
     following = torch.stack([place.max() + 1 for place in places]).to(model.device)
     return Prefill(hidden, cache, valid, following)
 
@@ -165,7 +166,7 @@ def greedy(model: JanusVLN, read: Prefill, max_new_tokens: int = MAX_NEW_TOKENS)
         valid = torch.nn.functional.pad(valid, (0, 1), value=True)
         positions = (read.following + offset).expand(3, -1)[..., None]
         embedding = model.model.embed_tokens(ids[-1][:, None])
-        hidden = model.decode(embedding, positions, valid[:, None, None], read.cache)
+        hidden = decode(model.model, embedding, positions, valid[:, None, None], read.cache)
         chosen = model.lm_head(hidden[:, -1]).argmax(-1).masked_fill(over, end)
         ids.append(chosen)
         over = over | (chosen == end)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Rope(NamedTuple):
-    """The turn of every token, ready to apply: both ``(N, head_dim)`` float32."""
+    """The turn of every token, ready to apply: both ``(N, head_dim)``, or whatever broadcasts with the rotated."""
 
     cos: Tensor
     sin: Tensor
@@ -54,6 +54,18 @@ def grid_rope(rows: int, columns: int, special: int, head_dim: int, base: float,
     with torch.inference_mode(False), torch.no_grad():
         rope = axial_rope(grid_positions(rows, columns, special), head_dim, base)
         return Rope(rope.cos.to(device), rope.sin.to(device))
+
+
+def half_rope(cos: Tensor, sin: Tensor) -> Rope:
+    """The table for :func:`rotate_half` from cosines and sines (..., head_dim) as Qwen's models have them."""
+    first, second = sin.chunk(2, -1)
+    return Rope(cos, torch.cat([-first, second], -1))
+
+
+def rotate_half(x: Tensor, rope: Rope) -> Tensor:
+    """Turn ``x`` (..., head_dim), channel i together with channel i + head_dim / 2, as in Qwen's models."""
+    first, second = x.chunk(2, -1)
+    return (x * rope.cos + torch.cat([second, first], -1) * rope.sin).to(x.dtype)
 
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:

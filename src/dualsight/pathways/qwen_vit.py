@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,9 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVi
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel,
     Qwen2_5_VLVisionBlock,
-    apply_rotary_pos_emb_vision,
 )
+
+from dualsight.nn.rope import Rope, half_rope, rotate_half
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -65,29 +66,35 @@ def encode(
     ``visual.merger(encode(...).flatten(0, 1))`` equals the pooled output of transformers' own forward pass.
     """
     config = visual.config
-    order, inverse, windows, positions = _window_layout(
-        rows, cols, config.spatial_merge_size, config.window_size // cast(int, config.patch_size)
+    head_dim, merge, patch = (
+        config.hidden_size // config.num_heads,
+        config.spatial_merge_size,
+        cast(int, config.patch_size),
     )
-    x = visual.patch_embed(patches.flatten(0, 1)).view(*patches.shape[:2], -1)  # (B, P, Dv)
-    x = x[:, order.to(x.device)]
-    cos, sin = (table.to(x.device) for table in _rope(positions[order], config.hidden_size // config.num_heads))
+    layout = _layout(rows, cols, merge, config.window_size // patch, head_dim, patches.device)
+    projection = visual.patch_embed.proj  # a convolution over whole patches: a product
+    x = F.linear(patches.to(projection.weight.dtype), projection.weight.flatten(1))  # (B, P, Dv)
+    if layout.windows:
+        x = x[:, layout.order]
     for index, block in enumerate(cast(Iterable[Qwen2_5_VLVisionBlock], visual.blocks)):
-        spans = (rows * cols,) if index in config.fullatt_block_indexes else windows
-        x = x + _attend(block.attn, block.norm1(x), cos, sin, spans)
+        windows = () if index in config.fullatt_block_indexes else layout.windows
+        x = x + _attend(block.attn, block.norm1(x), layout.rope, windows)
         x = x + block.mlp(block.norm2(x))
-    return x[:, inverse.to(x.device)]
+    return x[:, layout.inverse] if layout.windows else x
 
 
-def _attend(attention, x: Tensor, cos: Tensor, sin: Tensor, spans: tuple[int, ...]) -> Tensor:
-    """Self-attention inside each of the consecutive ``spans`` of tokens, batched over frames."""
-    q, k, v = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1)).unbind(2)  # (B, P, heads, d)
-    q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
-    q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
-    if len(set(spans)) == 1:  # windows of one size become rows of the batch
-        q, k, v = (_fold(tensor, len(spans)) for tensor in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v).unflatten(0, (-1, len(spans))).transpose(1, 2).flatten(2, 3)
+def _attend(attention, x: Tensor, rope: Rope, windows: tuple[int, ...]) -> Tensor:
+    """Self-attention inside each of the consecutive ``windows`` of tokens (none: all see all), batched over frames."""
+    qkv = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1))  # (B, P, 3, heads, d)
+    q, k = rotate_half(qkv[:, :, :2], rope).transpose(1, 3).unbind(2)  # (B, heads, P, d)
+    v = qkv[:, :, 2].transpose(1, 2)
+    if not windows:
+        out = F.scaled_dot_product_attention(q, k, v)
+    elif len(set(windows)) == 1:  # windows of one size become rows of the batch
+        q, k, v = (_fold(tensor, len(windows)) for tensor in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v).unflatten(0, (-1, len(windows))).transpose(1, 2).flatten(2, 3)
     else:
-        parts = zip(*(tensor.split(spans, dim=2) for tensor in (q, k, v)), strict=True)
+        parts = zip(*(tensor.split(windows, dim=2) for tensor in (q, k, v)), strict=True)
         out = torch.cat([F.scaled_dot_product_attention(*part) for part in parts], dim=2)
     return attention.proj(out.transpose(1, 2).flatten(2))
 
@@ -97,21 +104,34 @@ def _fold(tensor: Tensor, windows: int) -> Tensor:
     return tensor.unflatten(2, (windows, -1)).transpose(1, 2).flatten(0, 1)
 
 
-@lru_cache(maxsize=16)
-def _window_layout(rows: int, cols: int, merge: int, window: int) -> tuple[Tensor, Tensor, tuple[int, ...], Tensor]:
-    """How to bring patches from merge order to window order.
+class Layout(NamedTuple):
+    """How the patches of a frame lie while the blocks run: window by window."""
 
-    Returns the permutation and its inverse (P,), the number of patches of each window, and the (row, column) of each
-    patch in merge order (P, 2). Windows are ``window`` patches wide, smaller at the lower and right edges.
+    order: Tensor
+    """The permutation from merge order, (P,)."""
+    inverse: Tensor
+    windows: tuple[int, ...]
+    """Patches of each window; empty if one window holds the whole frame, which then stays in merge order."""
+    rope: Rope
+    """Rotation of each patch in this order, (P, 1, 1, head_dim)."""
+
+
+@lru_cache(maxsize=16)
+def _layout(rows: int, cols: int, merge: int, window: int, head_dim: int, device: torch.device) -> Layout:
+    """The layout for windows ``window`` patches wide, smaller at the lower and right edges.
+
+    Outside inference mode, as a cached inference tensor could not enter a later training pass.
     """
-    raster = merge_order(rows, cols, merge)
-    positions = torch.stack([raster // cols, raster % cols], dim=1)
-    tile = positions // window
-    tiles_across = -(-cols // window)
-    tile_index = tile[:, 0] * tiles_across + tile[:, 1]
-    order = tile_index.argsort(stable=True)
-    windows = torch.unique(tile_index, return_counts=True)[1]
-    return order, order.argsort(), tuple(windows.tolist()), positions
+    with torch.inference_mode(False), torch.no_grad():
+        raster = merge_order(rows, cols, merge)
+        positions = torch.stack([raster // cols, raster % cols], dim=1)
+        tile = positions // window
+        tile_index = tile[:, 0] * -(-cols // window) + tile[:, 1]
+        order = tile_index.argsort(stable=True)
+        counts = torch.unique(tile_index, return_counts=True)[1].tolist()
+        cos, sin = (table[:, None, None].to(device) for table in half_rope(*_rope(positions[order], head_dim)))
+        windows = tuple(counts) if len(counts) > 1 else ()
+        return Layout(order.to(device), order.argsort().to(device), windows, Rope(cos, sin))
 
 
 def _rope(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
