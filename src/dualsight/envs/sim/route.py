@@ -164,10 +164,7 @@ def cross_room(entry: float, chord: float, through: float) -> tuple[str, str]:
     """
     bearing = wrap(chord - entry)
     quarters = round(wrap(through - entry) / (math.pi / 2))
-    if quarters == 0:
-        straight = 60
-    else:
-        straight = 70 if abs(quarters) == 1 and quarters * bearing > 0 else 45
+    straight = 60 if quarters == 0 else 70 if abs(quarters) == 1 and quarters * bearing > 0 else 45
     if abs(bearing) < math.radians(straight):
         return turn_word(bearing) if quarters == 0 else "straight", _side(wrap(through - entry))
     walked = entry + math.copysign(math.pi / 2, bearing)
