@@ -100,7 +100,7 @@ def test_the_encoders_stay_frozen_and_the_rest_learns(walks, tmp_path):
     start, _ = new_model(WORDS, seed=42)
     save_weights(start.vggt.aggregator.state_dict(), tmp_path / "spatial")
     save_weights(vit_blocks(start.visual).state_dict(), tmp_path / "semantic")
-    run = Run(tmp_path / "run", steps=30, learning_rate=3e-3, batch=3, log_every=10)
+    run = Run(tmp_path / "run", steps=80, learning_rate=3e-3, batch=3, log_every=20)
     folder = imitate([walks], tmp_path / "features", run, WORDS, tmp_path / "spatial", tmp_path / "semantic")
     trained, processor = from_pretrained(folder)
     before, after = start.half().float().state_dict(), trained.state_dict()

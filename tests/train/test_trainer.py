@@ -103,7 +103,8 @@ SCRIPT = """
     Line.forward = forward
     # The clocks of two processes never agree on when to save.
     model = trained(out, 8, save_minutes=0.0 if os.environ.get("RANK") == "1" or kill_at else 0.001)
-    print("weight", model.a.weight.sum().item())
+    # One write: two processes share a pipe.
+    sys.stdout.write(f"weight {{model.a.weight.sum().item()}}\\n")
 """
 
 
