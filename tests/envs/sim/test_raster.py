@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corridor_house import corridor_views
 from render_scenes import Builder, checkers, furnished
 
 from dualsight.envs.sim.camera import eye_of, intrinsics, world_to_camera
@@ -228,3 +229,9 @@ def test_triangles_without_area_are_not_drawn():
 def test_bad_scenes_are_named(field, value, message):
     with pytest.raises(ValueError, match=message):
         Rasteriser(dataclasses.replace(sheet(WHITE), **{field: value}))
+
+
+def test_an_edge_along_a_row_of_pixels_stays_inside_the_image():
+    """South in this house, edges run so nearly along a row that their slope is 1e-18: it once wrote beyond the image."""
+    view = corridor_views().render(Pose(np.array([4.0, 0.0, -3.0]), math.pi), Camera(112, 112))
+    assert (view.instances > 0).mean() > 0.9

@@ -15,7 +15,7 @@ from dualsight.envs.sim.raster import Rasteriser
 from dualsight.envs.sim.route import analyse, cross_room, turn_word
 from dualsight.types import Pose
 
-NORTH, WEST, SOUTH, EAST = 0.0, math.pi / 2, 3.1, -math.pi / 2
+NORTH, WEST, SOUTH, EAST = 0.0, math.pi / 2, math.pi, -math.pi / 2
 
 
 def route(start, heading, goal):

@@ -246,6 +246,8 @@ def _draw_triangle(triangle, a, b, c, out):
         low, high = _span(low, high, sign * e0[0], sign * (e0[1] * y + e0[2]))
         low, high = _span(low, high, sign * e1[0], sign * (e1[1] * y + e1[2]))
         low, high = _span(low, high, sign * e2[0], sign * (e2[1] * y + e2[2]))
+        if low > high:  # also where a limit is infinite: its ceiling would wrap around to a pixel outside the image
+            continue
         row = plane_y * y + plane_1
         for x in range(math.ceil(low), math.floor(high) + 1):
             nearness = np.float32(plane_x * x + row)
