@@ -50,6 +50,11 @@ class Pose:
         return np.array([-math.sin(self.heading), 0.0, -math.cos(self.heading)])
 
     @property
+    def right(self) -> Point:
+        """The unit vector to its right: ``(cos h, 0, -sin h)``."""
+        return np.array([math.cos(self.heading), 0.0, -math.sin(self.heading)])
+
+    @property
     def rotation(self) -> list[float]:
         """The quaternion ``[x, y, z, w]`` that R2R-CE files store."""
         return [0.0, math.sin(self.heading / 2), 0.0, math.cos(self.heading / 2)]

@@ -11,11 +11,13 @@
 ``annotations.json`` is a list of::
 
     {"id": 7, "video": "train/7", "instructions": ["...", "..."], "actions": [-1, 3, 1, ...],
-     "executed": [3, 1, ..., 0], "expert": [3, 2, ..., 0], "info": {...}}
+     "executed": [3, 1, ..., 0], "expert": [3, 2, ..., 0], "info": {...},
+     "plan": [[...], ...]}
 
 ``actions`` is the released field: -1, then the executed actions without the last; frame i's label is entry i + 1,
 the last frame's is STOP. ``executed`` and ``expert`` are ours, one entry per frame: what was done, and what the
 expert would have done there. (The released DAgger data keeps executed actions only, and so imitates mistakes.)
+``plan``, if it is there, says for each frame where the expert's way leads (``Expert.plan``).
 Files without them can be read: both are then what the released fields say.
 """
 
@@ -48,6 +50,8 @@ class Trajectory:
     executed: list[int]
     expert: list[int]
     info: dict = field(default_factory=dict)
+    plan: list[list[float]] = field(default_factory=list)
+    """What ``Expert.plan`` said at each frame, if it was asked."""
 
     def __len__(self) -> int:
         return len(self.executed)
@@ -103,6 +107,7 @@ class TrajectoryWriter:
         executed: Sequence[int],
         expert: Sequence[int],
         info: dict | None = None,
+        plan: Sequence[Sequence[float]] | None = None,
     ) -> None:
         """Add one trajectory: as many frames as executed actions as expert actions.
 
@@ -128,6 +133,7 @@ class TrajectoryWriter:
                 "executed": [int(a) for a in executed],
                 "expert": [int(a) for a in expert],
                 "info": info or {},
+                **({"plan": [list(row) for row in plan]} if plan else {}),
             }
         )
         self._written.add(video)
@@ -207,8 +213,11 @@ def _trajectory(root: Path, number: int, entry: dict) -> Trajectory:
             f"{where} ({entry['video']}): {len(entry['actions'])} actions with the leading -1, "
             f"{len(executed)} executed, {len(expert)} expert; the three must be equally many"
         )
+    plan = entry.get("plan", [])
+    if len(plan) not in (0, len(expert)):
+        raise ValueError(f"{where} ({entry['video']}): {len(plan)} rows in plan for {len(expert)} frames")
     folder = root / entry["video"]
-    return Trajectory(folder.name, folder, entry["instructions"], executed, expert, entry.get("info", {}))
+    return Trajectory(folder.name, folder, entry["instructions"], executed, expert, entry.get("info", {}), plan)
 
 
 def _all_lines(root: Path) -> list[dict]:

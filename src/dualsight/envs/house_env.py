@@ -95,7 +95,7 @@ class HouseEnvironment:
         """An expert for the episode that is under way."""
         if self._world is None:
             raise RuntimeError("an expert needs an episode: call reset(episode) first")
-        return Expert(self._world.ground, self._episode, self.protocol)
+        return Expert(self._world.ground, self._episode, self.protocol, self._world.roomy)
 
     def close(self) -> None:
         self._world, self._over = None, True

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from dualsight.envs.protocols import Protocol as Rules
 from dualsight.envs.sim.building import House
 from dualsight.types import Camera, Point, Pose, View
+
+if TYPE_CHECKING:
+    from dualsight.envs.sim.navmesh import AgentShape
+
+ROOMY = 0.25
+"""Metres from walls and furniture at which the expert likes to walk: a door is 0.8 m wide or more."""
 
 
 class Renderer(Protocol):
@@ -32,7 +38,7 @@ class Ground(Protocol):
 
     def is_navigable(self, point: Point) -> bool: ...
 
-    def snap(self, point: Point) -> Point: ...
+    def snap(self, point: Point, max_distance: float = 1.0) -> Point: ...
 
     def try_step(self, start: Point, end: Point, slide: bool) -> Point: ...
 
@@ -47,6 +53,18 @@ class World:
     ground: Ground
     house: House | None = None
     """What a generated building knows of itself."""
+    shape: AgentShape | None = None
+    """The agent that ``ground`` is for."""
+
+    @cached_property
+    def roomy(self) -> Ground | None:
+        """The part of the ground that is ``ROOMY`` metres from walls and furniture; None where it cannot be known."""
+        from dualsight.envs.sim.navmesh import NavMesh
+
+        if self.house is None or self.shape is None:
+            return None
+        scene = self.house.scene
+        return NavMesh.build(scene.vertices, scene.triangles, replace(self.shape, radius=ROOMY))
 
 
 @lru_cache(maxsize=8)
@@ -65,4 +83,4 @@ def open_house(scene_id: str, rules: Rules) -> World:
     house = load(int(seed))
     shape = AgentShape(radius=rules.radius, height=rules.height)
     ground = NavMesh.build(house.scene.vertices, house.scene.triangles, shape)
-    return World(Rasteriser(house.scene), ground, house)
+    return World(Rasteriser(house.scene), ground, house, shape)

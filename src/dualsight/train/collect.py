@@ -77,7 +77,7 @@ class Demonstrator:
         return actions
 
     def report(self, row: int) -> dict:
-        return {"expert": [int(action) for action in self._rows[row].labels]}
+        return {"expert": [int(action) for action in self._rows[row].labels], "plan": self._rows[row].plans}
 
 
 class _Row:
@@ -86,6 +86,7 @@ class _Row:
     def __init__(self, expert: Expert, rng: np.random.Generator, disturbed: bool):
         self.expert, self.rng, self.disturbed = expert, rng, disturbed
         self.labels: list[Action] = []
+        self.plans: list[list[float]] = []
         self.burst: list[Action] = []
         self.arrivals = 0
 
@@ -93,6 +94,7 @@ class _Row:
         assert observation.pose is not None
         right = self.expert.act(observation.pose)
         self.labels.append(right)
+        self.plans.append([round(value, 2) for value in self.expert.plan(observation.pose)])
         self.arrivals += right is Action.STOP
         if learned is None:
             return self._disturb(right, mixture)
@@ -133,6 +135,7 @@ class Recorder(Subscriber):
             [int(action) for action in result.actions],
             result.report["expert"],
             info,
+            result.report["plan"],
         )
 
 
