@@ -139,6 +139,10 @@ class JanusVLN(nn.Module):
 
         A frozen encoder's features may come with the batch instead of frames. Row b is defined up to ``lengths[b]``.
         """
+        return self.lm_head(self.read_episodes(batch))
+
+    def read_episodes(self, batch: EpisodeBatch) -> Float[Tensor, "B T D"]:
+        """The decoder's last hidden state at each unit's <|vision_end|>, where the action is read."""
         semantic, spatial = self._features(batch)
         units = self._embed_units(batch.previous, self.fuse(semantic, spatial))  # (B, T, U, D)
         prompt = self.model.embed_tokens(batch.prompts)
@@ -147,8 +151,7 @@ class JanusVLN(nn.Module):
         visible = episode_visibility(batch.prompt_lengths, prompt_size, valid, config.initial, config.recent)
         positions = episode_positions(batch.prompt_lengths, prompt_size, batch.previous, config.grid)
         ends = slice(prompt_size + config.unit - 1, None, config.unit)
-        hidden = decode(self.model, torch.cat([prompt, units.flatten(1, 2)], dim=1), positions, visible, read=ends)
-        return self.lm_head(hidden)  # (B, T, V)
+        return decode(self.model, torch.cat([prompt, units.flatten(1, 2)], dim=1), positions, visible, read=ends)
 
     def _features(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor | None]:
         if batch.semantic is not None and (batch.spatial is not None or self.fusion is None):

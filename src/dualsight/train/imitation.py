@@ -5,7 +5,12 @@ is only what the next unit remembers. Two weights make rare steps count:
 
     w_t = inflection, where the expert's answer differs from the one before   (Wijmans et al., arXiv:1904.03461)
         * stop,       where the answer is STOP: one step of an episode
-    loss = sum_t w_t * CE(logits_t, a_t) / sum_t w_t
+    loss = sum_t w_t * CE(logits_t, a_t) / sum_t w_t  +  plan * huber(W h_t - p_t)
+
+Where the expert said where its way leads (``Expert.plan``), a linear map of the hidden state that the action is read
+from learns to say so too: p_t, the places 1, 2 and 4 m ahead on the path and the metres that remain, tells at every
+step which door is meant, where the action is only to walk on (the progress monitor of arXiv:1901.03035, and more). The
+map is dropped after the training.
 """
 
 from __future__ import annotations
@@ -18,17 +23,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dualsight.data.trajectories import Trajectory
+from dualsight.envs.expert import PLAN
 from dualsight.models.janus_vln import EpisodeBatch, JanusVLN
 from dualsight.models.vln_processor import VLNProcessor
 from dualsight.types import Action
 
 
+PLAN_SIZE = 2 * len(PLAN) + 1
+
+
 @dataclass(frozen=True)
 class LossWeights:
-    """How much more than 1 the steps count at which the expert changes its mind, and those at which it stops."""
+    """How much more than 1 the steps count at which the expert changes its mind, and those at which it stops; and how
+    much the plan counts beside the actions."""
 
     inflection: float = 2.0
     stop: float = 2.0
+    plan: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,14 @@ class Lesson:
 
 
 def lessons(trajectories: Sequence[Trajectory]) -> list[Lesson]:
-    """Every instruction of every trajectory."""
-    return [Lesson(trajectory, text) for trajectory in trajectories for text in trajectory.instructions]
+    """Every trajectory under every one of its instructions, and all equally often: those with fewer instructions (a
+    learner's walks have one) repeat them."""
+    most = max((len(trajectory.instructions) for trajectory in trajectories), default=0)
+    return [
+        Lesson(trajectory, trajectory.instructions[turn % len(trajectory.instructions)])
+        for trajectory in trajectories
+        for turn in range(most)
+    ]
 
 
 class Collate:
@@ -65,7 +82,15 @@ class Collate:
             "previous": _pad(before, -1),
             "lengths": torch.tensor([len(answers) for answers in expert]),
             "expert": _pad(expert, -1),
+            "plan": _pad([_plan(item.trajectory) for item in items], torch.nan),
         }
+
+
+def _plan(trajectory: Trajectory) -> Tensor:
+    """(T, 7), NaN where it is not known."""
+    if not trajectory.plan:
+        return torch.full((len(trajectory), PLAN_SIZE), torch.nan)
+    return torch.tensor(trajectory.plan)
 
 
 def _pad(rows: list[Tensor], value: float = 0.0) -> Tensor:
@@ -82,10 +107,12 @@ class Imitation(nn.Module):
         super().__init__()
         self.model, self.weights = model, weights
         self.processor = processor
+        self.plan = nn.Linear(model.config.text.hidden_size, PLAN_SIZE)
         self.register_buffer("tokens", torch.tensor([ids[0] for ids in processor.action_ids]), persistent=False)
 
-    def forward(self, expert: Tensor, previous: Tensor, **batch: Tensor) -> dict[str, Tensor]:
-        logits = self.model.forward_episodes(EpisodeBatch(previous=self.processor.previous(previous), **batch))
+    def forward(self, expert: Tensor, previous: Tensor, plan: Tensor, **batch: Tensor) -> dict[str, Tensor]:
+        hidden = self.model.read_episodes(EpisodeBatch(previous=self.processor.previous(previous), **batch))
+        logits = self.model.lm_head(hidden)
         known = expert >= 0
         weight = self.step_weights(expert)
         loss = F.cross_entropy(
@@ -93,11 +120,21 @@ class Imitation(nn.Module):
         ).view_as(weight)
         right = logits[..., self.tokens].argmax(-1) == expert
         stop = known & (expert == Action.STOP)
+        action_loss = (loss * weight).sum() / weight.sum()
+        plan_loss = self.plan_loss(hidden, plan)
         return {
-            "loss": (loss * weight).sum() / weight.sum(),
+            "loss": action_loss + self.weights.plan * plan_loss,
+            "action_loss": action_loss,
+            "plan_loss": plan_loss,
             "accuracy": right[known].float().mean(),
             "stop_recall": right[stop].float().mean(),
         }
+
+    def plan_loss(self, hidden: Tensor, plan: Tensor) -> Tensor:
+        """Huber loss in metres over the steps whose ``plan`` (B, T, 7) is known."""
+        known = ~plan.isnan()
+        error = F.smooth_l1_loss(self.plan(hidden), plan.nan_to_num(), reduction="none")
+        return (error * known).sum() / known.sum().clamp(min=1)
 
     def step_weights(self, expert: Tensor) -> Tensor:
         """``w`` above, 0 where there is no step. The first step of an episode counts as a change of mind."""
