@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dualsight.envs.box_room import BoxGround, FlatPictures, open_box
-from dualsight.envs.expert import Expert
+from dualsight.envs.expert import Expert, point_along
 from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.protocols import HOUSE, R2R_CE, RXR_CE
 from dualsight.envs.sim.navmesh import AgentShape, NavMesh
@@ -91,6 +91,65 @@ def test_a_loop_is_not_cut_short():
     actions, poses, left = walk(loop)
     assert min(np.linalg.norm(p.position - [-3, 0, -3]) for p in poses) < 0.6
     assert actions[0] is Action.MOVE_FORWARD and left <= HOUSE.expert_radius
+
+
+def test_the_plan_tells_where_the_path_leads():
+    """From the origin, looking along -z, to a goal 3 m to the left."""
+    expert = Expert(BoxGround(), episode((-3, 0, 0)), HOUSE)
+    assert expert.plan(Pose(np.zeros(3), 0.0)) == pytest.approx([-1, 0, -2, 0, -3, 0, 3])
+    facing_it = Pose(np.zeros(3), math.pi / 2)
+    assert expert.plan(facing_it) == pytest.approx([0, 1, 0, 2, 0, 3, 3], abs=1e-9)
+
+
+def test_a_point_along_a_path_by_hand():
+    path = np.array([[0, 0, 0], [0, 0, 0], [3, 0, 0], [3, 0, 4]], float)
+    assert point_along(path, 2).tolist() == [2, 0, 0]
+    assert point_along(path, 4).tolist() == [3, 0, 1]
+    assert point_along(path, 99).tolist() == [3, 0, 4]
+
+
+def wall_with_a_door(width):
+    """A wall of blocks across a floor of 8 x 8 m, with a door of ``width`` metres in its middle."""
+    floor = [np.array([[-4, 0, -4], [-4, 0, 4], [4, 0, 4], [4, 0, -4]], float)]
+    for left, right in ((-4.0, -width / 2), (width / 2, 4.0)):
+        for z in (-0.1, 0.1):  # two sheets that nobody can walk through
+            floor.append(np.array([[left, 0, z], [right, 0, z], [right, 2, z], [left, 2, z]]))
+    vertices = np.concatenate(floor)
+    triangles = np.concatenate(
+        [[[4 * i, 4 * i + 1, 4 * i + 2], [4 * i, 4 * i + 2, 4 * i + 3]] for i in range(len(floor))]
+    )
+    return [NavMesh.build(vertices, triangles, AgentShape(radius=radius, min_area=0.1)) for radius in (0.1, 0.3)]
+
+
+def test_with_roomy_ground_it_goes_through_the_middle_of_a_door():
+    ground, roomy = wall_with_a_door(1.0)
+    task = replace(episode((1.0, 0.0, -3.0), (2.0, 0.0, 3.0)), reference_path=[])
+    offsets = []
+    for known in (None, roomy):
+        expert = Expert(ground, task, HOUSE, known)
+        pose, crossed = task.start, None
+        for _ in range(120):
+            action = expert.act(pose)
+            if action is Action.STOP:
+                break
+            if action is Action.MOVE_FORWARD:
+                ahead = ground.try_step(pose.position, pose.position + HOUSE.forward * pose.forward, True)
+                if pose.position[2] > 0 >= ahead[2]:
+                    crossed = ahead[0]
+                pose = Pose(ahead, pose.heading)
+            else:
+                pose = pose.turned(HOUSE.turn_radians * (1 if action is Action.TURN_LEFT else -1))
+        assert action is Action.STOP and crossed is not None
+        offsets.append(0.5 - abs(crossed))  # metres to the door post
+    assert offsets[1] > offsets[0] + 0.05
+
+
+def test_a_roomy_way_round_is_not_taken():
+    """Through the door it is 0.5 m to the other side; roomy ground that leaves the door out would lead nowhere."""
+    ground, roomy = wall_with_a_door(0.5)
+    place, goal = np.array([0.0, 0.0, 0.6]), np.array([0.0, 0.0, -2.0])
+    expert = Expert(ground, episode(goal, place), HOUSE, roomy)
+    assert expert.act(Pose(place, 0.0)) is Action.MOVE_FORWARD
 
 
 def test_same_pose_same_answer():

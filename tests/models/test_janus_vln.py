@@ -164,6 +164,24 @@ def test_saved_restored_and_forked_memories_go_on_as_if_nothing_had_happened(mod
 
 
 @torch.no_grad()
+def test_answers_of_several_tokens_are_trained_as_they_are_decoded(batch):
+    """Three tokens an action: what each step would say next in the streamed run is what the training pass scores."""
+    model = make(action_slots=3)
+    batch = replace(batch, previous=torch.nn.functional.pad(batch.previous, (1, 0), value=-1))
+    memory, decoded = model.start(model.new_memory(3), batch.prompts, batch.prompt_lengths), []
+    for t in range(STEPS):
+        decoded.append(model.decode_action(model.step(batch.frames[:, t], memory, batch.previous[:, t])))
+    answers = torch.stack(decoded, dim=1)  # (B, T, 3)
+    trained = model.lm_head(model.read_episodes(replace(batch, answers=answers)))
+    for row, length in enumerate(batch.lengths):
+        assert torch.equal(trained[row, :length].argmax(-1), answers[row, :length])
+    assert_same(trained[:, :, 0], model.forward_episodes(batch), batch.lengths)  # nobody else sees the drafts
+    shortened = torch.cat([answers[..., :1], torch.full_like(answers[..., 1:], -1)], dim=-1)
+    assert_same(model.lm_head(model.read_episodes(replace(batch, answers=shortened)))[:, :, 0],
+                trained[:, :, 0], batch.lengths)  # fmt: skip
+
+
+@torch.no_grad()
 def test_decoding_an_action_drafts_and_leaves_the_memory_as_it_was(model, batch):
     memory = model.start(model.new_memory(3), batch.prompts, batch.prompt_lengths)
     output = model.step(batch.frames[:, 0], memory, batch.previous[:, 0])

@@ -1,5 +1,6 @@
 """Behaviour cloning: what is learned, what stays frozen, and that nothing depends on padding."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,33 @@ def test_step_weights_by_hand(model):
     imitation = Imitation(*model, LossWeights(inflection=2.0, stop=3.0))
     expert = torch.tensor([[FORWARD, FORWARD, LEFT, STOP, -1]])
     assert imitation.step_weights(expert).tolist() == [[2.0, 1.0, 2.0, 6.0, 0.0]]
+
+
+def test_trajectories_count_alike_however_many_instructions_they_have(walks):
+    first, second, _ = read_trajectories(walks)
+    alone = replace(second, instructions=["walk right"])
+    taught = lessons([first, alone])
+    assert [lesson.trajectory.id for lesson in taught] == [first.id] * 2 + [alone.id] * 2
+    assert {lesson.instruction for lesson in taught[2:]} == {"walk right"}
+
+
+def test_the_plan_is_learnt_where_it_is_known(model, walks, tmp_path):
+    """Steps without a plan add nothing; the plan moves the loss by its weight; its map is no part of the navigator."""
+    model, processor = model
+    imitation = Imitation(model, processor, LossWeights(plan=0.5))
+    batch = batch_of((model, processor), walks, tmp_path, [0])
+    assert batch["plan"].isnan().all()
+    with torch.no_grad():
+        unknown = imitation(**batch)
+        batch["plan"][0, 1] = torch.arange(7.0)
+        known = imitation(**batch)
+        hidden = torch.zeros(1, 5, model.config.text.hidden_size)
+        imitation.plan.bias.zero_()
+        by_hand = imitation.plan_loss(hidden, batch["plan"])
+    assert unknown["plan_loss"] == 0 and unknown["loss"] == unknown["action_loss"]
+    torch.testing.assert_close(known["loss"], known["action_loss"] + 0.5 * known["plan_loss"])
+    assert float(by_hand) == pytest.approx(np.mean([0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]))
+    assert not any(name.startswith("plan") for name in model.state_dict())
 
 
 def test_padding_changes_no_loss(model, walks, tmp_path):

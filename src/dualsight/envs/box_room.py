@@ -37,7 +37,7 @@ class BoxGround:
         x, y, z = point
         return bool(max(abs(x), abs(z)) <= self.half and abs(y) < 0.5)
 
-    def snap(self, point: Point) -> Point:
+    def snap(self, point: Point, max_distance: float = 1.0) -> Point:
         x, _, z = np.clip(point, -self.half, self.half)
         return np.array([x, 0.0, z])
 

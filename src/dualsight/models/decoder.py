@@ -29,7 +29,7 @@ def decode(
     positions: Int[Tensor, "3 B Q"],
     visible: Tensor | None,
     cache: Cache | None = None,
-    read: slice = ALL,
+    read: slice | Tensor = ALL,
 ) -> Float[Tensor, "B R D"]:
     """The hidden states at the positions ``read``. All positions enter the ``cache``.
 
@@ -49,7 +49,12 @@ def decode(
 
 
 def _layer(
-    layer: Qwen2_5_VLDecoderLayer, x: Tensor, rope: Rope, visible: Tensor | None, cache: Cache | None, read: slice = ALL
+    layer: Qwen2_5_VLDecoderLayer,
+    x: Tensor,
+    rope: Rope,
+    visible: Tensor | None,
+    cache: Cache | None,
+    read: slice | Tensor = ALL,
 ) -> Float[Tensor, "B R D"]:
     """One layer of the decoder: keys and values of all positions, everything else at the positions ``read``."""
     normed, attention = layer.input_layernorm(x), layer.self_attn

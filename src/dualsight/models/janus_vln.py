@@ -16,7 +16,7 @@ of the past are the keys and values of the first frames and of a sliding window,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import torch
@@ -32,7 +32,10 @@ from dualsight.models.decoder import LAST, NONE, decode
 from dualsight.models.dual_memory import DualMemory
 from dualsight.models.janus_vln_config import JANUS_VLN_7B, TINY, JanusVLNConfig, TextConfig
 from dualsight.models.vln_layout import (
+    EMPTY,
     EpisodeBatch,
+    draft_positions,
+    draft_visibility,
     episode_positions,
     episode_visibility,
     unit_positions,
@@ -139,10 +142,10 @@ class JanusVLN(nn.Module):
 
         A frozen encoder's features may come with the batch instead of frames. Row b is defined up to ``lengths[b]``.
         """
-        return self.lm_head(self.read_episodes(batch))
+        return self.lm_head(self.read_episodes(replace(batch, answers=None))[:, :, 0])
 
-    def read_episodes(self, batch: EpisodeBatch) -> Float[Tensor, "B T D"]:
-        """The decoder's last hidden state at each unit's <|vision_end|>, where the action is read."""
+    def read_episodes(self, batch: EpisodeBatch) -> Float[Tensor, "B T A D"]:
+        """The decoder's last hidden states where the tokens of each answer are read (A = 1 without ``answers``)."""
         semantic, spatial = self._features(batch)
         units = self._embed_units(batch.previous, self.fuse(semantic, spatial))  # (B, T, U, D)
         prompt = self.model.embed_tokens(batch.prompts)
@@ -150,8 +153,17 @@ class JanusVLN(nn.Module):
         valid = unit_validity(batch.previous, config.image_tokens)
         visible = episode_visibility(batch.prompt_lengths, prompt_size, valid, config.initial, config.recent)
         positions = episode_positions(batch.prompt_lengths, prompt_size, batch.previous, config.grid)
-        ends = slice(prompt_size + config.unit - 1, None, config.unit)
-        return decode(self.model, torch.cat([prompt, units.flatten(1, 2)], dim=1), positions, visible, read=ends)
+        embeddings = torch.cat([prompt, units.flatten(1, 2)], dim=1)
+        read = ends = torch.arange(prompt_size + config.unit - 1, embeddings.shape[1], config.unit, device=self.device)
+        if batch.answers is not None and batch.answers.shape[-1] > 1:
+            drafts = batch.answers[..., :-1]
+            read = torch.cat([ends, embeddings.shape[1] + torch.arange(drafts[0].numel(), device=self.device)])
+            embeddings = torch.cat([embeddings, self.model.embed_tokens(drafts.clamp(min=0)).flatten(1, 2)], dim=1)
+            positions = torch.cat([positions, draft_positions(positions, ends, drafts.shape[-1])], dim=-1)
+            visible = draft_visibility(visible, ends, drafts != EMPTY)
+        hidden = decode(self.model, embeddings, positions, visible, read=read)
+        first, further = hidden[:, : len(ends)], hidden[:, len(ends) :]
+        return torch.cat([first[:, :, None], further.reshape(*first.shape[:2], -1, first.shape[-1])], dim=2)
 
     def _features(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor | None]:
         if batch.semantic is not None and (batch.spatial is not None or self.fusion is None):

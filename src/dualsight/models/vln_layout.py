@@ -36,6 +36,9 @@ class EpisodeBatch:
     frames: Float[Tensor, "B T 3 H W"] | None = None
     semantic: Float[Tensor, "B T P Dv"] | None = None
     spatial: Float[Tensor, "B T P C"] | None = None
+    answers: Int[Tensor, "B T A"] | None = None
+    """Tokens of the answer at each step, ``EMPTY`` after its end. A step's first token is read at its last image mark,
+    each further one at the token before it, as ``decode_action`` does; no other step sees them."""
 
     def to(self, device: torch.device | str) -> EpisodeBatch:
         return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
@@ -99,3 +102,27 @@ def episode_visibility(
     there = torch.cat([in_prompt, valid.flatten(1)], dim=1)  # (B, S)
     seen = (kept & (index <= index[:, None])) & there[:, None]
     return (seen | torch.eye(len(unit), dtype=torch.bool, device=device))[:, None]
+
+
+def draft_visibility(
+    visible: Bool[Tensor, "B 1 S S"], ends: Int[Tensor, " T"], there: Bool[Tensor, "B T D"]
+) -> Bool[Tensor, "B 1 R R"]:
+    """The visibility of an episode with ``D`` draft tokens for each step behind it, ``R = S + T * D``.
+
+    A draft sees what its step's last token (at ``ends``) sees, and the drafts of its step up to itself. Nobody else
+    sees it.
+    """
+    batch, steps, size = there.shape
+    episode = visible[:, :, ends].repeat_interleave(size, dim=2)  # (B, 1, T * D, S)
+    step = torch.arange(steps, device=there.device).repeat_interleave(size)
+    place = torch.arange(size, device=there.device).repeat(steps)
+    own = (step == step[:, None]) & (place <= place[:, None])  # (T * D, T * D)
+    own = (own & there.flatten(1)[:, None, None]) | torch.eye(len(step), dtype=torch.bool, device=there.device)
+    nobody = visible.new_zeros(batch, 1, visible.shape[2], len(step))
+    return torch.cat([torch.cat([visible, nobody], dim=3), torch.cat([episode, own], dim=3)], dim=2)
+
+
+def draft_positions(positions: Int[Tensor, "3 B S"], ends: Int[Tensor, " T"], size: int) -> Int[Tensor, "3 B N"]:
+    """Positions of ``size`` draft tokens for each step: they continue after its last token."""
+    offsets = torch.arange(1, size + 1, device=positions.device)
+    return (positions[:, :, ends, None] + offsets).flatten(2)

@@ -167,6 +167,14 @@ class VLNProcessor:
         table = torch.tensor([[-1] * (slots - len(ids)) + ids for ids in [*self.action_ids, []]])  # the last row: none
         return table.to(actions.device)[actions]
 
+    @property
+    def answer_ids(self) -> Int[Tensor, "4 A"]:
+        """Tokens of the answer that names each action: its name and the end of the turn, as far as ``action_slots``
+        reach; -1 after its end."""
+        rows = [[*ids, self.config.tokens.end_of_turn][: self.config.action_slots] for ids in self.action_ids]
+        longest = max(map(len, rows))
+        return torch.tensor([row + [-1] * (longest - len(row)) for row in rows])
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated ids, up to the end of the turn."""
         end = self.config.tokens.end_of_turn

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from dualsight.data.trajectories import Trajectory
 from dualsight.envs.expert import PLAN
 from dualsight.models.janus_vln import EpisodeBatch, JanusVLN
+from dualsight.models.vln_layout import EMPTY
 from dualsight.models.vln_processor import VLNProcessor
 from dualsight.types import Action
-
 
 PLAN_SIZE = 2 * len(PLAN) + 1
 
@@ -66,7 +66,6 @@ class Collate:
 
     def __init__(self, processor: VLNProcessor, features: Callable[[Trajectory], dict[str, Tensor]]):
         self.processor, self.features = processor, features
-        self.tokens = torch.tensor([ids[0] for ids in processor.action_ids])
 
     def __call__(self, items: list[Lesson]) -> dict[str, Tensor]:
         prompts, prompt_lengths = self.processor.prompts([item.instruction for item in items])
@@ -100,28 +99,30 @@ def _pad(rows: list[Tensor], value: float = 0.0) -> Tensor:
 class Imitation(nn.Module):
     """A JanusVLN under the weighted cross-entropy above; ``forward`` takes what :class:`Collate` makes."""
 
-    tokens: Tensor
-    """The first token of each action, (4,)."""
+    answers: Tensor
+    """The tokens of each action, (4, A)."""
 
     def __init__(self, model: JanusVLN, processor: VLNProcessor, weights: LossWeights = LossWeights()):
         super().__init__()
         self.model, self.weights = model, weights
         self.processor = processor
         self.plan = nn.Linear(model.config.text.hidden_size, PLAN_SIZE)
-        self.register_buffer("tokens", torch.tensor([ids[0] for ids in processor.action_ids]), persistent=False)
+        self.register_buffer("answers", processor.answer_ids, persistent=False)
 
     def forward(self, expert: Tensor, previous: Tensor, plan: Tensor, **batch: Tensor) -> dict[str, Tensor]:
-        hidden = self.model.read_episodes(EpisodeBatch(previous=self.processor.previous(previous), **batch))
+        answers = self.answers[expert.clamp(min=0)]  # (B, T, A)
+        hidden = self.model.read_episodes(
+            EpisodeBatch(previous=self.processor.previous(previous), answers=answers, **batch)
+        )
         logits = self.model.lm_head(hidden)
         known = expert >= 0
         weight = self.step_weights(expert)
-        loss = F.cross_entropy(
-            logits.flatten(0, 1), self.tokens[expert.clamp(min=0)].flatten(), reduction="none"
-        ).view_as(weight)
-        right = logits[..., self.tokens].argmax(-1) == expert
+        loss = F.cross_entropy(logits.flatten(0, 2), answers.flatten(), reduction="none", ignore_index=EMPTY)
+        loss = loss.view_as(answers).sum(-1)  # -log of the probability of the whole answer
+        right = ((logits.argmax(-1) == answers) | (answers == EMPTY)).all(-1)
         stop = known & (expert == Action.STOP)
         action_loss = (loss * weight).sum() / weight.sum()
-        plan_loss = self.plan_loss(hidden, plan)
+        plan_loss = self.plan_loss(hidden[:, :, 0], plan)
         return {
             "loss": action_loss + self.weights.plan * plan_loss,
             "action_loss": action_loss,

@@ -56,7 +56,9 @@ class GeometryBatch:
         frames = torch.stack([pixels(walk["frames"]) for walk in walks])
         return {
             "frames": frames,
-            "depth": torch.stack([walk["depth"][..., SHRINK // 2 :: SHRINK, SHRINK // 2 :: SHRINK].float() for walk in walks]),
+            "depth": torch.stack(
+                [walk["depth"][..., SHRINK // 2 :: SHRINK, SHRINK // 2 :: SHRINK].float() for walk in walks]
+            ),
             "extrinsics": torch.stack([self._extrinsics(walk["poses"]) for walk in walks]),
             "intrinsics": self.intrinsics.expand(*frames.shape[:2], 3, 3),
         }
