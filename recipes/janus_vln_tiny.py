@@ -11,52 +11,86 @@ Each command can be killed: running the recipe again goes on. What it gave is in
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+
+@dataclass(frozen=True)
+class Round:
+    """One DAgger round: the houses it walks in, how often the expert acts, and the imitation after it."""
+
+    houses: str
+    per_house: int
+    beta: float
+    steps: int
+    learning_rate: float = 5e-4
+
 
 @dataclass(frozen=True)
 class Recipe:
     """The numbers of the shipped run."""
 
+    processes: int = 2
+    """One thread each: on CPU, as many as there are cores."""
     walk_houses: str = "0:44"
     walks_per_house: int = 50
     semantic_steps: int = 750
-    spatial_steps: int = 700
-    houses: int = 160
+    spatial_steps: int = 330
+    houses: str = "0:180"
     episodes_per_house: int = 12
-    imitation_steps: int = 2000
-    rounds: tuple[tuple[str, float, int], ...] = (("1000:1060", 0.3, 1500), ("2000:2060", 0.1, 1500))
-    """DAgger: the houses of a round, how often the expert acts, steps of imitation after it."""
+    instructions: int = 4
+    batch: int = 4
+    """Episodes per step and process."""
+    imitation_steps: int = 1100
+    learning_rate: float = 8e-4
+    rounds: tuple[Round, ...] = (Round("1000:1030", 12, 0.25, 700), Round("2000:2020", 10, 0.1, 450))
 
 
 def commands(out: Path, recipe: Recipe) -> list[str]:
-    """Every command of the run, in order."""
-    data, features, walks = out / "expert", out / "features", out / "walks"
+    """Every command of the run, in order, as one would type it; those with torchrun share the work."""
+    expert, features, walks = out / "expert", out / "features", out / "walks"
+    several = f"torchrun --nproc_per_node {recipe.processes} -m dualsight.cli"
+
+    def imitate(sets: list[Path], to: Path, steps: int, rate: float, start: str) -> str:
+        data = ",".join(map(str, sets))
+        return (
+            f"{several} train imitate --data [{data}] --features {features} --out {to} --steps {steps} "
+            f"--batch {recipe.batch} --learning-rate {rate} {start}"
+        )
+
     plan = [
-        f"data walks --out {walks} --house-seeds {recipe.walk_houses} --walks-per-house {recipe.walks_per_house}",
-        f"train semantic --walks {walks} --out {out}/semantic --steps {recipe.semantic_steps}",
-        f"train spatial --walks {walks} --out {out}/spatial --steps {recipe.spatial_steps}",
-        f"data house --out {data} --houses {recipe.houses} --episodes-per-house {recipe.episodes_per_house}",
-        f"train imitate --data [{data}] --features {features} --out {out}/imitation --steps {recipe.imitation_steps} "
-        f"--spatial {out}/spatial --semantic {out}/semantic",
+        f"dualsight data walks --out {walks} --house-seeds {recipe.walk_houses} "
+        f"--walks-per-house {recipe.walks_per_house}",
+        f"dualsight train semantic --walks {walks} --out {out}/semantic --steps {recipe.semantic_steps}",
+        f"dualsight train spatial --walks {walks} --out {out}/spatial --steps {recipe.spatial_steps} --batch 4",
+        f"dualsight data house --out {expert} --house-seeds {recipe.houses} --name e- "
+        f"--episodes-per-house {recipe.episodes_per_house} --instructions {recipe.instructions}",
+        imitate(
+            [expert],
+            out / "bc",
+            recipe.imitation_steps,
+            recipe.learning_rate,
+            f"--spatial {out}/spatial --semantic {out}/semantic",
+        ),
     ]
-    sets, model = [data], out / "imitation"
-    for number, (seeds, beta, steps) in enumerate(recipe.rounds, 1):
-        sets.append(out / f"dagger{number}")
+    sets, model = [expert], out / "bc"
+    for number, turn in enumerate(recipe.rounds, 1):
+        walked, following = out / f"d{number}", out / f"bc{number}"
         plan.append(
-            f"train dagger --init {model} --out {sets[-1]} --house-seeds {seeds} --beta {beta} --name dagger{number}-"
+            f"dualsight train dagger --init {model} --out {walked} --house-seeds {turn.houses} "
+            f"--episodes-per-house {turn.per_house} --beta {turn.beta} --name d{number}- --seed {number}"
         )
-        following = out / f"imitation{number}"
-        plan.append(
-            f"train imitate --data [{','.join(map(str, sets))}] --features {features} --out {following} "
-            f"--steps {steps} --learning-rate 0.0005 --init {model}"
-        )
+        # The newest walks count twice: they show what the learner still gets wrong.
+        plan.append(imitate([*sets, walked, walked], following, turn.steps, turn.learning_rate, f"--init {model}"))
+        sets.append(walked)
         model = following
-    plan.append(f"eval --out {out}/val_unseen --agent {model} --split val_unseen --houses 30 --episodes-per-house 10")
+    plan.append(f"dualsight eval --out {out}/val_unseen --agent {model} --houses 30 --episodes-per-house 10")
     return plan
 
 
@@ -65,10 +99,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
     parser.add_argument("--dry-run", action="store_true")
     options = parser.parse_args()
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    if not torch.cuda.is_available():
+        environment["ACCELERATE_USE_CPU"] = "true"
     for command in commands(options.out, Recipe()):
-        print(f"dualsight {command}", flush=True)
+        print(command, flush=True)
         if not options.dry_run:
-            subprocess.run([sys.executable, "-m", "dualsight.cli", *shlex.split(command)], check=True)
+            tool, *arguments = shlex.split(command)
+            module = {"dualsight": "dualsight.cli", "torchrun": "torch.distributed.run"}[tool]
+            subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=environment)
 
 
 if __name__ == "__main__":
