@@ -49,7 +49,7 @@ class Recipe:
     """Episodes per step and process."""
     imitation_steps: int = 1100
     learning_rate: float = 8e-4
-    rounds: tuple[Round, ...] = (Round("1000:1030", 12, 0.25, 700), Round("2000:2020", 10, 0.1, 450))
+    rounds: tuple[Round, ...] = (Round("1000:1030", 12, 0.25, 950),)
 
 
 def commands(out: Path, recipe: Recipe) -> list[str]:

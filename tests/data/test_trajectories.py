@@ -93,6 +93,7 @@ def test_a_cut_off_png_is_named(tmp_path):
         ({"actions": [2, 1]}, "entry 0 .train/1.: actions must be -1"),
         ({"actions": [-1, 7, 1, 1]}, "actions must be -1 and then 0 to 3"),
         ({"expert": [1]}, "4 executed, 1 expert"),
+        ({"plan": [[0.0] * 7]}, "1 rows in plan for 4 frames"),
         ({"video": None}, "lacks video"),
     ],
 )

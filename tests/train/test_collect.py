@@ -55,6 +55,16 @@ def test_the_expert_alone_does_what_it_says(tmp_path):
     assert validate(tmp_path) == []
 
 
+def test_every_step_records_where_the_way_leads(tmp_path):
+    """In an empty room the way is the straight line: its end is as far as the metres that remain, which never grow."""
+    for walk in gather(tmp_path, episodes(2), Mixture()):
+        plan = np.array(walk.plan)
+        assert plan.shape == (len(walk), 7)
+        near = plan[:, -1] <= 4.0  # the goal is the point 4 m ahead
+        assert near.any() and np.allclose(np.hypot(plan[near, 4], plan[near, 5]), plan[near, -1], atol=0.02)
+        assert (np.diff(plan[:, -1]) <= 0.01).all() and plan[-1, -1] <= HOUSE.expert_radius
+
+
 def test_one_walk_for_all_paraphrases(tmp_path):
     walks = gather(tmp_path, episodes(3, per_trajectory=2), Mixture())
     assert [walk.instructions for walk in walks] == [[f"say 0 of {n}", f"say 1 of {n}"] for n in range(3)]
