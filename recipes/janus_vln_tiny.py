@@ -49,7 +49,7 @@ class Recipe:
     """Episodes per step and process."""
     imitation_steps: int = 1100
     learning_rate: float = 8e-4
-    rounds: tuple[Round, ...] = (Round("1000:1030", 12, 0.25, 950),)
+    rounds: tuple[Round, ...] = (Round("1000:1030", 12, 0.25, 620),)
 
 
 def commands(out: Path, recipe: Recipe) -> list[str]:
