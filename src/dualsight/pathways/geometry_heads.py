@@ -132,16 +132,15 @@ class DPTHead(nn.Module):
         ])  # fmt: skip
         self.scratch = Scratch(features, channels, channels_out + 1)
 
-    def forward(self, features: Sequence[Tensor], height: int, width: int, shrink: int = 1) -> tuple[Tensor, Tensor]:
-        """Four features (B, S, N, dim) of frames of that size to values (B, S, H, W, C) and their confidence
-        (B, S, H, W), above one; H and W are the frame's divided by ``shrink``."""
+    def forward(self, features: Sequence[Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Four features (B, S, N, dim) to values (B, S, H, W, C) and their confidence (B, S, H, W), above one."""
         rows, columns = height // self.patch, width // self.patch
         pyramid = []
         for feature, project, resize in zip(features, self.projects, self.resize_layers, strict=True):
             patches = self.norm(feature[:, :, -rows * columns :]).flatten(0, 1)  # (B S, rows * columns, dim)
             x = project(patches.transpose(1, 2).unflatten(2, (rows, columns)))
             pyramid.append(resize(with_place(x, width / height)))
-        x = with_place(resized(self.scratch(pyramid), (height // shrink, width // shrink)), width / height)
+        x = with_place(resized(self.scratch(pyramid), (height, width)), width / height)
         x = self.scratch.output_conv2(x).permute(0, 2, 3, 1).unflatten(0, features[0].shape[:2])
         raw, confidence = x[..., :-1], 1 + x[..., -1].exp()
         values = raw.exp() if self.activation == "exp" else raw.sign() * torch.expm1(raw.abs())

@@ -264,10 +264,8 @@ class VGGT(nn.Module):
         self.point_head = dense(3, "inv_log") if "point" in c.heads else None
         self.depth_head = dense(1, "exp") if "depth" in c.heads else None
 
-    def forward(self, frames: Tensor, visibility: Visibility = "causal", shrink: int = 1) -> Geometry:
+    def forward(self, frames: Tensor, visibility: Visibility = "causal") -> Geometry:
         """The geometry of walks, ``frames`` (B, S, 3, H, W) in [0, 1], as far as there are heads for it.
-
-        Depth and points are maps of ``1 / shrink`` of a frame's sides.
 
         No frame's estimate uses a frame that ``visibility`` hides from it.
         """
@@ -278,8 +276,8 @@ class VGGT(nn.Module):
             attend = attend_all if visibility == "bidirectional" else windowed(visibility, 1)
             geometry.poses = self.camera_head(last[:, :, 0], attend)
         if self.depth_head:
-            depth, geometry.depth_confidence = self.depth_head(dense, height, width, shrink)
+            depth, geometry.depth_confidence = self.depth_head(dense, height, width)
             geometry.depth = depth[..., 0]
         if self.point_head:
-            geometry.points, geometry.points_confidence = self.point_head(dense, height, width, shrink)
+            geometry.points, geometry.points_confidence = self.point_head(dense, height, width)
         return geometry

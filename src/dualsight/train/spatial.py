@@ -18,10 +18,6 @@ from dualsight.pathways.vggt import VGGT, VGGTConfig
 from dualsight.train.walks import pixels
 from dualsight.types import Camera, Pose
 
-SHRINK = 4
-"""Depth and points are learnt at a quarter of a frame's sides: at full size the dense heads, which are dropped
-afterwards, would take two thirds of the time."""
-
 
 class SpatialPretraining(nn.Module):
     """A VGGT with all of its heads under VGGT's losses."""
@@ -31,10 +27,9 @@ class SpatialPretraining(nn.Module):
         self.vggt = VGGT(replace(config, heads=("camera", "depth", "point")))
 
     def forward(self, frames: Tensor, depth: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> dict[str, Tensor]:
-        """``frames`` (B, S, 3, H, W) in 0..1; of their size over ``SHRINK``: ``depth`` (B, S, h, w) in metres; cameras
-        (B, S, 3, 4) and (B, S, 3, 3)."""
+        """``frames`` (B, S, 3, H, W) in 0..1, ``depth`` (B, S, H, W) metres, cameras (B, S, 3, 4) and (B, S, 3, 3)."""
         target = geometry_target(depth, extrinsics, intrinsics)
-        predicted = self.vggt(frames, "causal", SHRINK)
+        predicted = self.vggt(frames, "causal")
         losses = geometry_loss(predicted, target)
         with torch.no_grad():
             error = (predicted.depth - target.depth).abs() / target.depth.clamp(min=1e-3)
@@ -49,16 +44,19 @@ class GeometryBatch:
 
     def __init__(self, camera: Camera):
         self.camera = camera
-        small = replace(camera, width=camera.width // SHRINK, height=camera.height // SHRINK)
-        self.intrinsics = torch.tensor(camera_intrinsics(small), dtype=torch.float32)
+        self.intrinsics = torch.tensor(camera_intrinsics(camera), dtype=torch.float32)
 
     def __call__(self, walks: list[dict]) -> dict[str, Tensor]:
         frames = torch.stack([pixels(walk["frames"]) for walk in walks])
         return {
             "frames": frames,
+<<<<<<< HEAD
             "depth": torch.stack(
                 [walk["depth"][..., SHRINK // 2 :: SHRINK, SHRINK // 2 :: SHRINK].float() for walk in walks]
             ),
+=======
+            "depth": torch.stack([walk["depth"].float() for walk in walks]),
+>>>>>>> parent of 1d5ff2a (Spatial pre-training: dense maps at a quarter of a frame's sides)
             "extrinsics": torch.stack([self._extrinsics(walk["poses"]) for walk in walks]),
             "intrinsics": self.intrinsics.expand(*frames.shape[:2], 3, 3),
         }
