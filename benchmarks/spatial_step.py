@@ -12,22 +12,19 @@ must agree. A second part streams on to frame 400 at TINY size and watches the m
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
+from dualsight.bench.speed import medians, resident_bytes, save_result
 from dualsight.memory.window import WindowMemory
 from dualsight.nn.attention import Block
 from dualsight.nn.rope import Rope, rotate
@@ -125,12 +122,12 @@ def compare(args: argparse.Namespace, console: Console) -> dict:
             if t >= full:
                 seconds["plain"].append(reference)
                 seconds["ours"].append(ours)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    middle = medians(seconds)
     return {
         "size": args.size, "frame": [height, width], "tokens": memory.unit, "initial": args.initial,
         "recent": args.recent, "steps": args.steps, "dtype": args.dtype, "device": args.device,
-        "threads": torch.get_num_threads(), "seconds": medians, "fastest": {n: min(v) for n, v in seconds.items()},
-        "ratio": medians["plain"] / medians["ours"], "deviation": deviation, "scale": scale,
+        "threads": torch.get_num_threads(), "seconds": middle, "fastest": {n: min(v) for n, v in seconds.items()},
+        "ratio": middle["plain"] / middle["ours"], "deviation": deviation, "scale": scale,
         "memory_bytes": memory.nbytes,
     }  # fmt: skip
 
@@ -138,11 +135,11 @@ def compare(args: argparse.Namespace, console: Console) -> dict:
 def resident(frames: int) -> dict:
     """Resident bytes of this process while TINY streams: the most between frames 60 and 100, and in the last 40."""
     aggregator = Aggregator(TINY).eval()
-    memory, process = WindowMemory(**aggregator.memory_shape()), psutil.Process()
+    memory = WindowMemory(**aggregator.memory_shape())
     sizes = []
     for _ in range(frames):
         aggregator.step(torch.rand(1, 3, 112, 112), memory)
-        sizes.append(process.memory_info().rss)
+        sizes.append(resident_bytes())
     early, late = max(sizes[60:100]), max(sizes[-40:])
     return {"frames": frames, "memory_bytes": memory.nbytes, "early": early, "late": late, "growth": late - early}
 
@@ -165,7 +162,6 @@ def main() -> None:
     console = Console()
     with torch.inference_mode():
         result = {"step": compare(args, console), "memory": resident(args.frames)}
-    result["machine"] = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
 
     step, memory = result["step"], result["memory"]
     table = Table(
@@ -182,10 +178,7 @@ def main() -> None:
         "TINY, frame 60 to {}: memory {:.1f} MB throughout; process grew by {:.1f} MB".format(args.frames, *megabytes)
     )
 
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, args.out)
+    save_result(args.out, result)
     print(f"written to {args.out}")
     if step["deviation"] > step["scale"] * TOLERANCE[args.dtype]:
         raise SystemExit("the two do not agree: one of them is wrong")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import psutil
 import torch
+
+from dualsight.data.files import write_json
 
 
 def clock(device: torch.device | str = "cpu") -> float:
@@ -54,7 +55,4 @@ def save_result(path: Path, result: dict) -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({**result, "machine": machine}, indent=2) + "\n")
-    os.replace(temporary, path)
+    write_json(path, {**result, "machine": machine})

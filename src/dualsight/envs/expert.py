@@ -72,7 +72,7 @@ class Expert:
         self._next = 0
         self._walking = False
         self._blocked: Point | None = None
-        self._way: tuple[Point, np.ndarray] | None = None
+        self._way: tuple[Point | None, int, np.ndarray] = None, 0, np.empty((0, 3))
 
     @property
     def waypoint(self) -> Point:
@@ -113,7 +113,6 @@ class Expert:
             if at_last:
                 return Action.STOP
             self._next += 1
-            self._way = None
             return self._choose(pose)
         return _action(turns)
 
@@ -136,9 +135,11 @@ class Expert:
 
     def _path(self, place: Point) -> np.ndarray:
         """The way from ``place`` to the next waypoint (K, 3), over roomy ground where that is near and leads there."""
-        if self._way is None or self._way[0] is not place:  # asked twice at each pose
-            self._way = place, self._find_path(place)
-        return self._way[1]
+        known, leg, path = self._way
+        if known is not place or leg != self._next:  # asked twice at each pose, and while it turns
+            path = self._find_path(place)
+            self._way = place, self._next, path
+        return path
 
     def _find_path(self, place: Point) -> np.ndarray:
         field = self._roomy_field(self._next)
@@ -181,11 +182,6 @@ class Expert:
             if left > WAYPOINT_RADIUS and not detour:
                 return
             self._next += 1
-            self._way = None
-
-    def _progress(self, pose: Pose) -> float:
-        """By how many metres a step forward shortens the way to the next waypoint."""
-        return self._distance(pose.position) - self._distance(self._ahead(pose))
 
     def _ahead(self, pose: Pose) -> Point:
         """Where a step forward leads."""

@@ -50,13 +50,7 @@ class GeometryBatch:
         frames = torch.stack([pixels(walk["frames"]) for walk in walks])
         return {
             "frames": frames,
-<<<<<<< HEAD
-            "depth": torch.stack(
-                [walk["depth"][..., SHRINK // 2 :: SHRINK, SHRINK // 2 :: SHRINK].float() for walk in walks]
-            ),
-=======
             "depth": torch.stack([walk["depth"].float() for walk in walks]),
->>>>>>> parent of 1d5ff2a (Spatial pre-training: dense maps at a quarter of a frame's sides)
             "extrinsics": torch.stack([self._extrinsics(walk["poses"]) for walk in walks]),
             "intrinsics": self.intrinsics.expand(*frames.shape[:2], 3, 3),
         }
