@@ -87,14 +87,39 @@ def test_the_vit_learns_what_patches_show(shards):
     assert set(FIELDS) <= set(outputs)
 
 
-def test_vggt_sees_a_loss_in_every_head(shards):
+def test_distances_are_those_at_the_middle_of_each_cell(shards):
+    batch = GeometryBatch(shards.camera, patch=28)([shards[0]])
+    assert batch["depth"].shape == (1, 3, 16, 16)
+    assert torch.equal(batch["depth"][0], shards[0]["depth"][:, 3::7, 3::7].float())
+
+
+def test_the_spatial_pathway_learns_distances_and_cameras(shards):
     torch.manual_seed(0)
-    model = SpatialPretraining(TINY.vggt)
-    outputs = model(**GeometryBatch(shards.camera)([shards[0], shards[1]]))
-    outputs["loss"].backward()
-    assert all(torch.isfinite(value) for value in outputs.values())
-    for head in ("camera_head", "depth_head", "point_head", "aggregator"):
-        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in getattr(model.vggt, head).parameters()), head
+    model = SpatialPretraining(TINY.vggt, layer=-2)
+    batch = GeometryBatch(shards.camera, TINY.vggt.patch_size)([shards[0], shards[1]])
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
+    losses = []
+    for _ in range(8):
+        outputs = model(**batch)
+        optimiser.zero_grad()
+        outputs["loss"].backward()
+        optimiser.step()
+        losses.append({name: float(value.detach()) for name, value in outputs.items()})
+    for name in ("distance", "camera"):
+        assert losses[-1][name] < 0.8 * losses[0][name], name
+    for module in (model.vggt.camera_head, model.vggt.aggregator.frame_blocks, model.distances):
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+def test_what_is_far_away_costs_no_more_than_what_is_near(shards):
+    """The loss is of logarithms; where nothing is, there is none."""
+    model = SpatialPretraining(TINY.vggt, layer=-2)
+    torch.nn.init.zeros_(model.distances.weight)
+    torch.nn.init.zeros_(model.distances.bias)
+    batch = GeometryBatch(shards.camera, TINY.vggt.patch_size)([shards[0]])
+    batch["depth"][:] = torch.e
+    batch["depth"][:, 0] = 0
+    assert float(model(**batch)["distance"].detach()) == pytest.approx(1)
 
 
 def test_both_stages_write_weights_that_fit_the_model(walks, tmp_path):

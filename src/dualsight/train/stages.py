@@ -42,8 +42,8 @@ def spatial(walks: Path, run: Run, config: JanusVLNConfig = TINY) -> None:
     """Train VGGT on walks; writes the aggregator's weights to ``run.out``."""
     shards = WalkShards(walks.glob("walks-*.safetensors"))
     torch.manual_seed(run.seed)
-    model = SpatialPretraining(config.vggt)
-    plan = BatchPlan(shards, GeometryBatch(shards.camera), run.batch, run.steps, run.seed)
+    model = SpatialPretraining(config.vggt, config.geometry_layer)
+    plan = BatchPlan(shards, GeometryBatch(shards.camera, config.vggt.patch_size), run.batch, run.steps, run.seed)
     fit(model, plan, run)
     if is_main_process():
         save_weights(model.vggt.aggregator.state_dict(), run.out)
