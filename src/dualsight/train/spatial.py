@@ -14,6 +14,7 @@ aggregator is frozen.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from dualsight.pathways.geometry import camera_extrinsics, camera_intrinsics, geometry_target, pose_loss
+from dualsight.pathways.geometry_heads import CameraHead
 from dualsight.pathways.vggt import VGGT, VGGTConfig, windowed
 from dualsight.train.walks import pixels
 from dualsight.types import Camera, Pose
@@ -47,7 +49,7 @@ class SpatialPretraining(nn.Module):
         logs = rearrange(logs, "b s (h w) (m n) -> b s (h m) (w n)", h=rows, m=CELLS)
         target = geometry_target(depth, extrinsics, intrinsics)
         error = (logs - depth.clamp(min=0.05).log()).abs()[target.valid]
-        poses = self.vggt.camera_head(last[:, :, 0], windowed("causal", 1))
+        poses = cast(CameraHead, self.vggt.camera_head)(last[:, :, 0], windowed("causal", 1))
         losses = {"camera": pose_loss(poses, target.pose), "distance": error.mean()}
         with torch.no_grad():
             shift = (poses[-1] - target.pose)[..., :3].norm(dim=-1) * target.scale[:, None]
