@@ -308,7 +308,7 @@ def train_imitate(
     from dualsight.train.stages import imitate
     from dualsight.train.trainer import Run
 
-    run = Run(out, steps, learning_rate, batch, seed=seed)
+    run = Run(out, steps, learning_rate, batch, seed=seed, matrices=".layers.")
     imitate(data, features, run, vocabulary(), spatial, semantic, init)
 
 

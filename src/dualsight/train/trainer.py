@@ -24,6 +24,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from dualsight.train.muon import muon
+
 console = Console(soft_wrap=True)
 BLOCK = 4
 """Batches of like length that follow each other in a plan; a divisor of its pools."""
@@ -38,6 +40,8 @@ class Run:
     learning_rate: float = 3e-4
     batch: int = 8
     """Examples per step and process."""
+    matrices: str = ""
+    """Weight matrices whose name holds this text are trained by Muon (``muon.py``), all else by AdamW."""
     warmup: float = 0.03
     """Share of the steps in which the learning rate climbs; after it a cosine leads to zero."""
     weight_decay: float = 0.01
@@ -188,7 +192,12 @@ def fit(model: nn.Module, plan: BatchPlan, run: Run) -> None:
     )
     progress = _Progress(run)
     trainer = _Trainer(
-        model=model, args=arguments, train_dataset=plan, data_collator=lambda items: items[0], callbacks=[progress]
+        model=model,
+        args=arguments,
+        train_dataset=plan,
+        data_collator=lambda items: items[0],
+        callbacks=[progress],
+        optimizers=(_optimiser(model, run), None),
     )
     trainer.pop_callback(PrinterCallback)
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -209,6 +218,17 @@ def fit(model: nn.Module, plan: BatchPlan, run: Run) -> None:
     trainer._save_checkpoint(model, trial=None)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()  # a process group that is left open can abort the process at its exit
+
+
+def _optimiser(model: nn.Module, run: Run) -> torch.optim.Optimizer | None:
+    """None: transformers' own AdamW."""
+    if not run.matrices:
+        return None
+    named = [(name, p) for name, p in model.named_parameters() if run.matrices in name and p.ndim == 2]
+    matrices = [parameter for _, parameter in named if parameter.requires_grad]
+    if not matrices:
+        raise ValueError(f"no weight matrix that is trained has {run.matrices!r} in its name")
+    return muon(model, run.learning_rate, run.weight_decay, matrices)
 
 
 def is_main_process() -> bool:
