@@ -17,9 +17,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Frame = NDArray[np.uint8]
 """An RGB image, ``(H, W, 3)`` uint8."""
@@ -126,3 +129,35 @@ class Episode:
     trajectory_id: str = ""
     info: dict = field(default_factory=dict)
     """Whatever else a data set says of it (style, rooms on the way, language...)."""
+
+
+Picture = Path | Image.Image | Frame
+"""An image: in a file, or in memory."""
+
+IMAGE_MARK = "<image>"
+"""Stands in the text of a turn where one image belongs."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side says. Each ``IMAGE_MARK`` in ``text`` stands for the next image of the conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns that begin with the user's and alternate; a model learns the assistant's. Without images it is text only."""
+
+    turns: tuple[Turn, ...]
+    images: tuple[Picture, ...] = ()
+    system: str = ""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An image that a model should make from ``prompt``."""
+
+    prompt: str
+    image: Picture
