@@ -148,7 +148,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns that begin with the user's and alternate; a model learns the assistant's. Without images it is text only."""
+    """Turns that begin with the user's and alternate; a model learns the assistant's. Without images: text only."""
 
     turns: tuple[Turn, ...]
     images: tuple[Picture, ...] = ()
