@@ -74,3 +74,44 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, capsys):
         main(["doctor"])
     assert end.value.code == 2
     assert capsys.readouterr().err == "dualsight: numba is not installed: pip install 'dualsight[sim]'\n"
+
+
+@pytest.fixture
+def janus(tmp_path):
+    from dualsight.checkpoints.janus import save_pretrained
+    from tests.models.janus_tiny import tiny
+
+    save_pretrained(*tiny(), tmp_path / "janus")
+    return tmp_path / "janus"
+
+
+def test_draw_writes_an_image_for_each_prompt_and_seed(janus, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text("a red cat\n\nthe dog\n")
+    main(["draw", f"--model={janus}", f"--prompts={tmp_path / 'prompts.txt'}", f"--out={tmp_path / 'o'}",
+          "--per-prompt=2", "--seed=5"])  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
+        "000-seed5.png", "000-seed6.png", "001-seed7.png", "001-seed8.png",
+    ]  # fmt: skip
+    assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == ["a red cat"] * 2 + ["the dog"] * 2
+
+
+def test_draw_wants_a_prompt(janus, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["draw", f"--model={janus}"])
+    assert end.value.code == 2
+    assert "say what to draw" in capsys.readouterr().err
+
+
+def test_chat_answers_one_question_about_an_image(janus, tmp_path, capsys):
+    from PIL import Image
+
+    Image.new("RGB", (9, 7), "red").save(tmp_path / "a.png")
+    main(["chat", f"--model={janus}", "--question=what is this", f"--images={tmp_path / 'a.png'}", "--max-tokens=4"])
+    assert capsys.readouterr().out.strip()
+
+
+def test_chat_goes_on_until_an_empty_line(janus, monkeypatch, capsys):
+    said = iter(["what is this", "and the dog", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(said))
+    main(["chat", f"--model={janus}", "--max-tokens=3"])
+    assert len(capsys.readouterr().out.splitlines()) == 2

@@ -1,4 +1,4 @@
-"""The command line: ``dualsight demo | navigate | eval | data | train | parity | doctor``.
+"""The command line: ``dualsight demo | navigate | chat | draw | eval | data | train | parity | doctor``.
 
 Each command is a function here; its parameters are the options. Heavy modules are imported inside, so that ``--help``
 answers at once and a missing extra is named only where it is needed.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse.typing import PositiveInt
+from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
@@ -347,6 +348,105 @@ def train_dagger(
     collect_houses(out, chosen, episodes_per_house, Mixture(beta), None, name, seed, part, learner, rows)
 
 
+def chat(
+    model: Path,
+    question: str = "",
+    images: Path | list[Path] | None = None,
+    max_tokens: PositiveInt = 256,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> None:
+    """Talk with a Janus about images: one question, or a conversation until an empty line.
+
+    Args:
+        model: a folder with a Janus of ours, of the official release or of transformers.
+        question: asked once; without it the questions are read from the terminal, line by line.
+        images: one, or [several, in, order], shown with the first question, before its text.
+        max_tokens: an answer is cut off here.
+        temperature: of sampling; 0 takes the best token.
+        top_p: sample from the best tokens that together have this probability.
+        seed: of sampling.
+    """
+    from dualsight.checkpoints.janus import from_pretrained
+    from dualsight.inference.text import stream
+    from dualsight.types import IMAGE_MARK, Conversation, Turn
+
+    janus, processor = from_pretrained(model)
+    turns: list[Turn] = []
+    pictures = [images] if isinstance(images, Path) else images or []
+    shown = f"{IMAGE_MARK}\n" * len(pictures)
+    while text := question.strip() or _ask():
+        turns.append(Turn("user", shown + text))
+        shown, answer = "", ""
+        talk = Conversation(tuple(turns), tuple(pictures))
+        for piece in stream(janus, processor, talk, max_tokens, temperature, top_p, seed):
+            print(piece, end="", flush=True)
+            answer += piece
+        print()
+        if question:
+            return
+        turns.append(Turn("assistant", answer))
+
+
+def _ask() -> str:
+    """A line from the terminal, empty at its end."""
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def draw(
+    model: Path,
+    prompt: str = "",
+    prompts: Path | None = None,
+    out: Path = Path("drawings"),
+    per_prompt: PositiveInt = 1,
+    seed: int = 0,
+    guidance: float = 5.0,
+    temperature: float = 1.0,
+    top_k: PositiveInt | None = None,
+) -> None:
+    """Draw images with a Janus: PNG files, one for each image of each prompt.
+
+    Args:
+        model: a folder with a Janus of ours, of the official release or of transformers.
+        prompt: what to draw.
+        prompts: a text file with one prompt on each line, instead; they are drawn in one batch.
+        out: folder of the images; those that it holds under the same names are replaced.
+        per_prompt: images of each prompt.
+        seed: of the first image; the next ones count up.
+        guidance: how much the prompt counts; 1 is no guidance, the release has 5.
+        temperature: of sampling; 0 takes the best token.
+        top_k: sample from so many of the best tokens only.
+    """
+    from rich.progress import Progress
+
+    from dualsight.checkpoints.janus import from_pretrained
+    from dualsight.data.files import replacing
+    from dualsight.inference.image import draw as draw_images
+
+    if bool(prompt) == bool(prompts):
+        raise ValueError("say what to draw: either --prompt TEXT, or --prompts FILE with one on each line")
+    texts = prompts.read_text().splitlines() if prompts else [prompt]
+    texts = [text.strip() for text in texts if text.strip()]
+    janus, processor = from_pretrained(model)
+    seeds = range(seed, seed + len(texts) * per_prompt)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("drawing", total=None)
+        images = draw_images(
+            janus, processor, texts, seeds, per_prompt, guidance, temperature, top_k,
+            on_step=lambda done, total: progress.update(task, completed=done, total=total),
+        )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    for index, (image_seed, pixels) in enumerate(zip(seeds, images, strict=True)):
+        path = out / f"{index // per_prompt:03d}-seed{image_seed}.png"
+        with replacing(path) as temporary:
+            Image.fromarray(pixels).save(temporary, "png")
+        print(f"{path}  {texts[index // per_prompt]}")
+
+
 def parity(file: Path) -> None:
     """Run a file of recorded reference outputs; fails beyond 1e-5 or where a token id differs.
 
@@ -373,6 +473,8 @@ COMMANDS: dict[str, Any] = {
     "eval": evaluate,
     "data": {"house": data_house, "episodes": data_episodes, "walks": data_walks, "validate": data_validate},
     "train": {"spatial": train_spatial, "semantic": train_semantic, "imitate": train_imitate, "dagger": train_dagger},
+    "chat": chat,
+    "draw": draw,
     "parity": parity,
     "doctor": doctor,
 }

@@ -1,7 +1,7 @@
-"""Qwen2.5-VL's decoder over embeddings, for readers that know which positions they want.
+"""The decoders of Qwen2.5-VL, Qwen2 and Llama over embeddings, for readers that know which positions they want.
 
-Modules and weights are transformers' ``Qwen2_5_VLTextModel``. Its own forward pass computes every position up to the
-last layer, and copies keys and values for each of the heads that share them. A navigator reads one token out of a unit,
+Modules and weights are transformers'. Their own forward passes compute every position up to the last layer, and copy
+keys and values for each of the heads that share them. A navigator reads one token out of a unit,
 and the keys it remembers are most of what attention touches; so here the last layer computes only what is read, and the
 heads of a group attend together to the one copy of their keys. The values are the same.
 """
@@ -9,12 +9,12 @@ heads of a group attend together to the one copy of their keys. The values are t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Protocol, cast
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import Cache
+from transformers import LlamaModel, Qwen2Model
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLDecoderLayer, Qwen2_5_VLTextModel
 
 from dualsight.nn.rope import Rope, half_rope, rotate_half
@@ -23,18 +23,26 @@ ALL, LAST, NONE = slice(None), slice(-1, None), slice(0)
 """Positions to read."""
 
 
+class KeyValues(Protocol):
+    """What decoding asks of a cache: ``transformers.Cache`` and the memories of ``dualsight.memory`` have it."""
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, /) -> tuple[Tensor, Tensor]:
+        """Take the newest keys and values of a layer; return all that may be attended to."""
+        ...
+
+
 def decode(
-    model: Qwen2_5_VLTextModel,
+    model: Qwen2_5_VLTextModel | LlamaModel | Qwen2Model,
     embeddings: Float[Tensor, "B Q D"],
-    positions: Int[Tensor, "3 B Q"],
+    positions: Int[Tensor, "*axes B Q"],
     visible: Tensor | None,
-    cache: Cache | None = None,
+    cache: KeyValues | None = None,
     read: slice | Tensor = ALL,
 ) -> Float[Tensor, "B R D"]:
     """The hidden states at the positions ``read``. All positions enter the ``cache``.
 
     Args:
-        positions: time, row and column (M-RoPE).
+        positions: time, row and column (M-RoPE, of Qwen2.5-VL), or one axis only.
         visible: who sees whom, (B, 1, Q, K), boolean or additive; None is causal, among all positions.
     """
     rope = Rope(*(table[:, :, None] for table in half_rope(*model.rotary_emb(embeddings, positions))))
@@ -53,7 +61,7 @@ def _layer(
     x: Tensor,
     rope: Rope,
     visible: Tensor | None,
-    cache: Cache | None,
+    cache: KeyValues | None,
     read: slice | Tensor = ALL,
 ) -> Float[Tensor, "B R D"]:
     """One layer of the decoder: keys and values of all positions, everything else at the positions ``read``."""

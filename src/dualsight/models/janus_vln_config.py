@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from dualsight.nn.config import build
 from dualsight.pathways.vggt import TINY as VGGT_TINY
 from dualsight.pathways.vggt import VGGT_1B, VGGTConfig
 
@@ -146,23 +147,7 @@ class JanusVLNConfig:
         """
         if data.get("model_type") != "janus_vln":
             raise ValueError(f"config has model_type {data.get('model_type')!r}; expected 'janus_vln'")
-        return _build(cls, {key: value for key, value in data.items() if key != "model_type"}, "config")
-
-
-def _build(cls: Any, data: dict[str, Any], where: str):
-    """Build a nested frozen dataclass from what JSON made of it (lists instead of tuples)."""
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in fields(cls)}
-    if unknown := sorted(set(data) - known):
-        raise ValueError(f"unknown key {', '.join(unknown)} in {where}; known keys: {', '.join(sorted(known))}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    for key in values:
-        if is_dataclass(hints[key]):
-            values[key] = _build(hints[key], data[key], f"{where}.{key}")
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
+        return build(cls, {key: value for key, value in data.items() if key != "model_type"}, "config")
 
 
 JANUS_VLN_7B = JanusVLNConfig(

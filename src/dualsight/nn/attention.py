@@ -1,4 +1,4 @@
-"""The transformer block that DINOv2, VGGT and VGGT's camera head share, with their parameter names."""
+"""The transformer block that DINOv2, VGGT, its camera head and SigLIP share, with their parameter names."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block: attention, then MLP, each scaled per channel and added to its input."""
+    """A pre-norm transformer block: attention, then MLP, each scaled per channel (unless ``layer_scale`` is None) and
+    added to its input."""
 
     def __init__(
         self,
@@ -74,17 +75,17 @@ class Block(nn.Module):
         heads: int,
         *,
         mlp_ratio: float = 4.0,
-        layer_scale: float = 0.01,
+        layer_scale: float | None = 0.01,
         qk_norm: bool = False,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = Attention(dim, heads, qk_norm)
-        self.ls1 = LayerScale(dim, layer_scale)
+        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.ls2 = LayerScale(dim, layer_scale)
+        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
 
     def forward(self, x: Tensor, rope: Rope | None = None, attend: Attend = attend_all) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x), rope, attend))

@@ -1,0 +1,388 @@
+"""Janus on disk: our own folders, the official releases and transformers' layout, read and written.
+
+Our parameter names are the official ones (``deepseek-ai/Janus-1.3B``, ``Janus-Pro-1B``, ``Janus-Pro-7B``), which so
+load without a map. transformers' (``deepseek-community/Janus-Pro-*``) differ by ``transformers_names``, and have the
+queries, keys and values of the vision tower apart.
+
+What the model has to know of its tokens is looked up in the checkpoint's own tokenizer: the ids differ between the
+releases. So do the roles; see ``roles_of``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from dualsight.checkpoints.weights import CheckpointError, WeightFiles, check_names, save_weights, write_json
+from dualsight.models.janus import Janus
+from dualsight.models.janus_config import UNDERSTANDING_PROMPT, JanusConfig, JanusTextConfig, JanusTokens
+from dualsight.models.janus_processor import JanusProcessor
+from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
+from dualsight.pathways.vq import UNUSED, VQConfig
+
+TOKEN_NAMES = {
+    "bos": "<｜begin▁of▁sentence｜>",  # noqa: RUF001
+    "eos": "<｜end▁of▁sentence｜>",  # noqa: RUF001
+    "pad": "<｜▁pad▁｜>",  # noqa: RUF001
+    "begin_image": "<begin_of_image>",
+    "end_image": "<end_of_image>",
+    "image": "<image_placeholder>",
+}
+"""How the releases' tokenizers call the tokens that the model has to know."""
+
+PRO_ROLES, FIRST_ROLES = ("<|User|>", "<|Assistant|>"), ("User", "Assistant")
+POOL = "vision_model.vision_tower.attn_pool."
+
+
+def save_pretrained(
+    model: Janus, processor: JanusProcessor, folder: str | Path, dtype: torch.dtype | None = None
+) -> None:
+    """Write model and tokenizer in our own layout. ``dtype`` is that of the stored weights."""
+    _save(model.state_dict(), model.config.to_dict(), processor, Path(folder), dtype)
+
+
+def save_official(
+    model: Janus, processor: JanusProcessor, folder: str | Path, dtype: torch.dtype | None = torch.bfloat16
+) -> None:
+    """Write model and tokenizer as the official code reads them.
+
+    Raises:
+        ValueError: the model has something that the official code cannot express.
+    """
+    _save(model.state_dict(), official_config(model.config), processor, Path(folder), dtype)
+
+
+def save_transformers(
+    model: Janus, processor: JanusProcessor, folder: str | Path, dtype: torch.dtype | None = torch.bfloat16
+) -> None:
+    """Write model and tokenizer as ``transformers.JanusForConditionalGeneration`` reads them.
+
+    Raises:
+        ValueError: the model has something that transformers' class cannot express.
+    """
+    _save(to_transformers(model.state_dict()), transformers_config(model.config), processor, Path(folder), dtype)
+
+
+def _save(
+    state: dict[str, Tensor], config: dict, processor: JanusProcessor, folder: Path, dtype: torch.dtype | None
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(state, folder, dtype)
+    processor.tokenizer.save_pretrained(folder)
+    write_json(folder / "config.json", config)
+
+
+def from_pretrained(
+    folder: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    roles: tuple[str, str] | None = None,
+) -> tuple[Janus, JanusProcessor]:
+    """Load a model and its processor from a folder in any of the three layouts.
+
+    Args:
+        roles: names of user and assistant in prompts, where the checkpoint's own files should not decide.
+
+    Raises:
+        CheckpointError: the folder holds no such checkpoint, or a damaged or foreign one; what is wrong is named.
+    """
+    folder = Path(folder)
+    data = _read_json(folder / "config.json")
+    kind = data.get("model_type")
+    try:
+        if kind == "janus" and "vq_config" not in data:
+            tokenizer = _tokenizer(folder, PreTrainedTokenizerFast)
+            config = JanusConfig.from_dict(data)
+        elif kind in ("multi_modality", "janus"):
+            tokenizer = _tokenizer(folder, AutoTokenizer)
+            read = config_of_official if kind == "multi_modality" else config_of_transformers
+            config = read(data, tokens_of(tokenizer), roles or roles_of(tokenizer))
+        else:
+            raise CheckpointError(f"{folder / 'config.json'} has model_type {kind!r}, which is no Janus")
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} is not a Janus config: {error}") from error
+    with init_empty_weights():
+        model = Janus(config)
+    _load(model, WeightFiles(folder), dtype, transformers="vq_config" in data)
+    return model.to(device).eval(), JanusProcessor(config, tokenizer)
+
+
+def _load(model: Janus, weights: WeightFiles, dtype: torch.dtype, transformers: bool) -> None:
+    """Put the tensors of a folder into a model on the meta device; every name and shape is checked first."""
+    ours = model.state_dict()
+    state = to_transformers(ours) if transformers else ours
+    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    found = {name: shape for name, shape in weights.shapes.items() if not name.endswith(UNUSED)}
+    check_names(found, expected, str(weights.path))
+    read = weights.read(expected)
+    state = from_transformers(read, ours) if transformers else read
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase) -> JanusTokens:
+    """The ids that this tokenizer gives to the tokens that the model has to know.
+
+    Raises:
+        CheckpointError: it lacks one of them.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if absent := [name for name in TOKEN_NAMES.values() if name not in vocabulary]:
+        raise CheckpointError(f"the tokenizer lacks {', '.join(absent)}: it is not Janus's")
+    return JanusTokens(**{field: vocabulary[name] for field, name in TOKEN_NAMES.items()})
+
+
+def roles_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """The roles that a checkpoint was trained with: those in its chat template if it has one, Pro's if its tokenizer
+    knows them as single tokens, else those of Janus-1.3B."""
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    known = set(tokenizer.get_vocab())
+    return PRO_ROLES if PRO_ROLES[0] in template or set(PRO_ROLES) <= known else FIRST_ROLES
+
+
+def _tokenizer(folder: Path, kind: Any) -> PreTrainedTokenizerBase:
+    try:
+        return kind.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} holds no readable tokenizer: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent} is no checkpoint: it has no config.json") from error
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+
+
+# --- the official layout ------------------------------------------------------------------------------------------
+
+_TEXT = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+_TEXT += ("num_key_value_heads", "max_position_embeddings", "rope_theta", "rms_norm_eps")
+_LLAMA = {"intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096}
+"""What the official configs leave to LlamaConfig's defaults."""
+
+
+def config_of_official(data: dict[str, Any], tokens: JanusTokens, roles: tuple[str, str]) -> JanusConfig:
+    """Our config for an official ``config.json``; KeyError names what it lacks."""
+    tower = data["vision_config"]["params"]
+    if tower["model_name"] != "siglip_large_patch16_384":
+        raise ValueError(f"vision tower {tower['model_name']!r}; only siglip_large_patch16_384 was ever released")
+    vq = data["gen_vision_config"]["params"]
+    return JanusConfig(
+        text=_text_of(data["language_config"]),
+        encoder=SIGLIP_LARGE,
+        vq=VQConfig(codebook_size=vq["image_token_size"], codebook_dim=vq["n_embed"]),
+        tokens=tokens,
+        aligner_depth=data["aligner_config"]["params"]["depth"],
+        roles=roles,
+        system=UNDERSTANDING_PROMPT,
+    )
+
+
+def _text_of(language: dict[str, Any]) -> JanusTextConfig:
+    """The language model of a config that states only what differs from LlamaConfig's defaults."""
+    stated = {name: language[name] for name in _TEXT if language.get(name) is not None}
+    merged = {**_LLAMA, **stated}
+    rope = language.get("rope_parameters") or {}
+    merged.setdefault("num_key_value_heads", merged["num_attention_heads"])
+    if "rope_theta" in rope:
+        merged["rope_theta"] = rope["rope_theta"]
+    return JanusTextConfig(**merged)
+
+
+def official_config(config: JanusConfig) -> dict[str, Any]:
+    """The official ``config.json`` of a model: the inverse of ``config_of_official``.
+
+    Raises:
+        ValueError: the model has something that the official code cannot express.
+    """
+    if config.encoder != SIGLIP_LARGE or config.text.architecture != "llama":
+        raise ValueError("the official code knows SigLIP-L/16-384 and Llama only: use save_pretrained")
+    width, vq = config.text.hidden_size, config.vq
+    if vq != VQConfig(codebook_size=vq.codebook_size, codebook_dim=vq.codebook_dim):
+        raise ValueError("the official code knows VQ-16 only: use save_pretrained")
+
+    def projector(inputs: int) -> dict[str, Any]:
+        params = {"projector_type": "mlp_gelu", "depth": config.aligner_depth, "input_dim": inputs, "n_embed": width}
+        return {"cls": "MlpProjector", "model_type": "aligner", "params": params}
+
+    tower = {"image_size": 384, "model_name": "siglip_large_patch16_384", "select_feature": "same", "select_layer": -1}
+    head = {"image_token_embed": width, "image_token_size": vq.codebook_size, "n_embed": width}
+    codes = {"image_token_size": vq.codebook_size, "n_embed": vq.codebook_dim}
+    text = {name: value for name, value in asdict(config.text).items() if name in _TEXT}
+    return {
+        "architectures": ["MultiModalityCausalLM"],
+        "model_type": "multi_modality",
+        "vision_config": {"cls": "CLIPVisionTower", "model_type": "vision", "params": tower},
+        "aligner_config": projector(config.encoder.hidden_size),
+        "gen_vision_config": {"cls": "VQ-16", "model_type": "gen_vision", "params": codes},
+        "gen_aligner_config": {**projector(vq.codebook_dim), "model_type": "gen_aligner"},
+        "gen_head_config": {"cls": "vision_head", "model_type": "gen_head", "params": head},
+        "language_config": {"model_type": "llama", **text, "tie_word_embeddings": False, "torch_dtype": "bfloat16"},
+        "torch_dtype": "bfloat16",
+    }
+
+
+# --- transformers' layout -----------------------------------------------------------------------------------------
+
+_TOWER, _LAYERS = r"vision_model\.vision_tower\.", "model.vision_model.encoder.layers."
+_RULES = [
+    (_TOWER + r"blocks\.(\d+)\.attn\.proj\.", _LAYERS + r"\1.self_attn.projection_layer."),
+    (_TOWER + r"blocks\.(\d+)\.norm(\d)\.", _LAYERS + r"\1.layer_norm\2."),
+    (_TOWER + r"blocks\.", _LAYERS),
+    (_TOWER + r"patch_embed\.proj\.", "model.vision_model.embeddings.patch_embedding."),
+    (_TOWER + r"pos_embed", "model.vision_model.embeddings.position_embedding.weight"),
+    (_TOWER + r"norm\.", "model.vision_model.post_layernorm."),
+    (r"gen_aligner\.", "model.generation_aligner."),
+    (r"gen_head\.output_mlp_projector\.", "model.generation_head.proj_out."),
+    (r"gen_head\.", "model.generation_head."),
+    (r"gen_embed\.", "model.generation_embeddings."),
+    (r"gen_vision_model\.encoder\.conv_blocks\.", "model.vqmodel.encoder.down."),
+    (r"gen_vision_model\.decoder\.conv_blocks\.", "model.vqmodel.decoder.up."),
+    (r"gen_vision_model\.", "model.vqmodel."),
+    (r"language_model\.lm_head\.", "lm_head."),
+    (r"language_model\.model\.", "model.language_model."),
+    (r"aligner\.", "model.aligner."),
+]
+"""How an official name begins, and how transformers' does: the first rule that fits."""
+
+_QKV = re.compile(_TOWER + r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)")
+_MIDDLE = {"0": "block_1", "1": "attn_1", "2": "block_2"}
+
+
+def transformers_names(name: str) -> list[str]:
+    """What transformers calls a parameter; a joint projection of attention becomes three."""
+    if match := _QKV.fullmatch(name):
+        return [f"{_LAYERS}{match[1]}.self_attn.{letter}_proj.{match[2]}" for letter in "qkv"]
+    for pattern, beginning in _RULES:
+        if re.match(pattern, name):
+            name = re.sub(f"^{pattern}", beginning, name)
+            break
+    if "aligner.layers." in name:
+        layer = r"\.layers\.(\d+)\."
+        return [re.sub(layer, lambda m: ".fc1." if m[1] == "0" else f".hidden_layers.{int(m[1]) // 2 - 1}.", name)]
+    if "vqmodel" in name:
+        name = re.sub(r"\.mid\.(\d)\.", lambda m: f".mid.{_MIDDLE[m[1]]}.", name)
+        name = name.replace(".res.", ".block.")
+    return [name]
+
+
+def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under transformers' names; the pooling head, which that lacks, is left out."""
+    renamed = {}
+    for name, tensor in state.items():
+        if not name.startswith(POOL):
+            names = transformers_names(name)
+            parts = (
+                [part.clone() for part in tensor.chunk(3)]
+                if len(names) == 3
+                else [tensor[0] if name.endswith("pos_embed") else tensor]
+            )
+            renamed |= zip(names, parts, strict=True)
+    return renamed
+
+
+def from_transformers(state: dict[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Our parameters ``names`` out of transformers' state dict: the inverse of ``to_transformers``."""
+    renamed = {}
+    for name in names:
+        parts = [state[part] for part in transformers_names(name)]
+        renamed[name] = torch.cat(parts) if len(parts) == 3 else parts[0]
+        if name.endswith("pos_embed"):
+            renamed[name] = renamed[name][None]
+    return renamed
+
+
+def config_of_transformers(data: dict[str, Any], tokens: JanusTokens, roles: tuple[str, str]) -> JanusConfig:
+    """Our config for transformers' ``config.json``; KeyError names what it lacks."""
+    vision, vq = data["vision_config"], data["vq_config"]
+    multipliers = tuple(vq["channel_multiplier"])
+    return JanusConfig(
+        text=_text_of(data["text_config"]),
+        encoder=EncoderConfig(
+            "siglip",
+            vision["image_size"],
+            vision["patch_size"],
+            vision["hidden_size"],
+            vision["num_hidden_layers"],
+            vision["num_attention_heads"],
+            vision["mlp_ratio"],
+        ),
+        vq=VQConfig(
+            base_channels=vq["base_channels"],
+            encoder_ch_mult=multipliers,
+            decoder_ch_mult=multipliers,
+            res_blocks=vq["num_res_blocks"],
+            z_channels=vq["latent_channels"],
+            codebook_size=vq["num_embeddings"],
+            codebook_dim=vq["embed_dim"],
+        ),
+        tokens=tokens,
+        aligner_depth=vision["depth"],
+        image_size=vq["num_patches"] * 2 ** (len(multipliers) - 1),
+        roles=roles,
+        system=UNDERSTANDING_PROMPT,
+    )
+
+
+def transformers_config(config: JanusConfig) -> dict[str, Any]:
+    """transformers' ``config.json`` of a model: the inverse of ``config_of_transformers``.
+
+    Raises:
+        ValueError: the model has something that transformers' class cannot express.
+    """
+    encoder, text, vq = config.encoder, config.text, config.vq
+    if encoder is None or encoder.kind != "siglip" or text.architecture != "llama" or vq.norm_groups != 32:
+        raise ValueError("transformers' Janus has SigLIP, Llama and 32 groups per norm: use save_pretrained")
+    return {
+        "architectures": ["JanusForConditionalGeneration"],
+        "model_type": "janus",
+        "image_token_id": config.tokens.image,
+        "tie_word_embeddings": False,
+        "text_config": {
+            "model_type": "llama",
+            **{name: value for name, value in asdict(text).items() if name in _TEXT and name != "rope_theta"},
+            "rope_parameters": {"rope_type": "default", "rope_theta": text.rope_theta},
+            "tie_word_embeddings": False,
+            "pad_token_id": config.tokens.pad,
+            "bos_token_id": config.tokens.bos,
+            "eos_token_id": config.tokens.eos,
+        },
+        "vision_config": {
+            "model_type": "janus_vision_model",
+            "hidden_size": encoder.hidden_size,
+            "num_hidden_layers": encoder.num_layers,
+            "num_attention_heads": encoder.num_heads,
+            "image_size": encoder.image_size,
+            "patch_size": encoder.patch_size,
+            "mlp_ratio": encoder.mlp_ratio,
+            "layer_norm_eps": 1e-6,
+            "hidden_act": "gelu",
+            "projection_dim": text.hidden_size,
+            "depth": config.aligner_depth,
+            "num_image_tokens": encoder.tokens,
+        },
+        "vq_config": {
+            "model_type": "janus_vqgan",
+            "embed_dim": vq.codebook_dim,
+            "num_embeddings": vq.codebook_size,
+            "latent_channels": vq.z_channels,
+            "num_patches": config.side,
+            "base_channels": vq.base_channels,
+            "channel_multiplier": list(vq.encoder_ch_mult),
+            "num_res_blocks": vq.res_blocks,
+            "projection_dim": text.hidden_size,
+            "num_hidden_layers": config.aligner_depth,
+            "image_token_embed_dim": text.hidden_size,
+        },
+    }

@@ -1,0 +1,167 @@
+"""Drawing with Janus: many prompts in one batch, several images of each, and a seed for every image.
+
+One token at a time, as in the release: scores with and without the prompt are joined to ``u + s (c - u)`` and one token
+is drawn from their softmax. Three things are done otherwise, with the same tokens as a result:
+
+- each *different* prompt is read once, each unconditional prompt once for its length (it says nothing else), and all
+  images of a prompt go on from copies of that memory;
+- without guidance (``guidance=1``) nothing unconditional is computed;
+- an image has a noise of its own, drawn from its seed, and takes ``argmax(scores / T + Gumbel noise)``, which is a
+  sample of the softmax: what is drawn depends on prompt and seed, not on the batch it is drawn in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dualsight.models.janus import Janus, Reading
+from dualsight.models.janus_processor import JanusProcessor
+from dualsight.types import Frame
+
+OnStep = Callable[[int, int], None]
+"""Called after each token with how many of how many are drawn."""
+OnPartial = Callable[[list[Frame]], None]
+"""Called now and then with the images as far as they are."""
+
+
+@torch.inference_mode()
+def draw(
+    model: Janus,
+    processor: JanusProcessor,
+    prompts: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    per_prompt: int = 1,
+    guidance: float = 5.0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    on_step: OnStep | None = None,
+    on_partial: OnPartial | None = None,
+    partial_every: int = 64,
+) -> list[Frame]:
+    """Images of ``prompts``, ``per_prompt`` of each, those of a prompt side by side; uint8 (H, W, 3).
+
+    Args:
+        seeds: one for each image; by default 0, 1, 2, ...
+        guidance: ``s`` above; 1 is no guidance.
+        temperature: of sampling; 0 takes the best token.
+        top_k: sample from so many of the best tokens only (the release: from all).
+
+    Raises:
+        ValueError: no prompt, an empty one or one that is too long for the model; not one seed per image; a negative
+            temperature, a guidance below 1, or a ``top_k`` below 1.
+    """
+    codes = draw_codes(
+        model, processor, prompts, seeds, per_prompt, guidance, temperature, top_k,
+        on_step, on_partial, partial_every,
+    )  # fmt: skip
+    return _develop(model, processor, codes)
+
+
+@torch.inference_mode()
+def draw_codes(
+    model: Janus,
+    processor: JanusProcessor,
+    prompts: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    per_prompt: int = 1,
+    guidance: float = 5.0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    on_step: OnStep | None = None,
+    on_partial: OnPartial | None = None,
+    partial_every: int = 64,
+) -> Int[Tensor, "I N"]:
+    """The tokens of the images that :func:`draw` makes."""
+    _check(prompts, per_prompt, guidance, temperature, top_k)
+    images = len(prompts) * per_prompt
+    seeds = range(images) if seeds is None else seeds
+    if len(seeds) != images:
+        raise ValueError(f"{len(seeds)} seeds for {images} images ({len(prompts)} prompts, {per_prompt} of each)")
+    noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+    reading, hidden = _read_prompts(model, processor, prompts, per_prompt, guided=guidance != 1)
+    total = model.config.drawn_tokens
+    codes = torch.empty(images, total, dtype=torch.long, device=model.device)
+    for step in range(total):
+        scores = model.gen_head(hidden).float()
+        if guidance != 1:
+            conditional, unconditional = scores.chunk(2)
+            scores = unconditional + guidance * (conditional - unconditional)
+        codes[:, step] = _choose(scores, noise, temperature, top_k)
+        if on_step:
+            on_step(step + 1, total)
+        if on_partial and (step + 1) % partial_every == 0 and step + 1 < total:
+            # what is not there yet is filled with the last token
+            on_partial(_develop(model, processor, codes.where(torch.arange(total) <= step, codes[:, [step]])))
+        if step + 1 < total:
+            newest = model.embed_codes(codes[:, [step]])
+            hidden = model.read(newest.repeat(2 if guidance != 1 else 1, 1, 1), reading)[:, -1]
+    return codes
+
+
+def _read_prompts(
+    model: Janus, processor: JanusProcessor, prompts: Sequence[str], per_prompt: int, guided: bool
+) -> tuple[Reading, Float[Tensor, "R D"]]:
+    """Read every prompt: the memory of each image's row and its last hidden state. Under guidance the second half of
+    the rows has read the unconditional prompts."""
+    asked = [processor.drawing(prompt) for prompt in prompts]
+    room = max(map(len, asked)) + model.config.drawn_tokens
+    if room > model.config.text.max_position_embeddings:
+        raise ValueError(
+            f"the longest prompt has {max(map(len, asked))} tokens; with the {model.config.drawn_tokens} of an image "
+            f"that is more than the {model.config.text.max_position_embeddings} of this model: shorten it"
+        )
+    different: dict[tuple[int, ...], int] = {}
+
+    def row_of(ids: list[int]) -> int:
+        return different.setdefault(tuple(ids), len(different))
+
+    rows = [row_of(ids) for ids in asked for _ in range(per_prompt)]
+    if guided:
+        rows += [row_of(processor.unconditional(ids)) for ids in asked for _ in range(per_prompt)]
+    ids, valid = processor.left_padded(list(different))
+    ids, valid = ids.to(model.device), valid.to(model.device)
+    reading = model.begin(len(ids), room)
+    hidden = model.read(model.embed(ids), reading, valid)[:, -1]
+    chosen = torch.tensor(rows, device=model.device)
+    return reading.select(chosen), hidden[chosen]
+
+
+def _choose(
+    scores: Float[Tensor, "I V"], noise: Sequence[torch.Generator], temperature: float, top_k: int | None
+) -> Int[Tensor, " I"]:
+    """One token for each image."""
+    if temperature == 0:
+        return scores.argmax(-1)
+    if top_k is not None and top_k < scores.shape[-1]:
+        least = scores.topk(top_k, dim=-1).values[:, -1:]
+        scores = scores.masked_fill(scores < least, -torch.inf)
+    exponential = torch.stack([
+        torch.empty(scores.shape[-1]).exponential_(generator=generator) for generator in noise
+    ])  # fmt: skip
+    gumbel = -exponential.clamp(min=torch.finfo(torch.float32).tiny).log()
+    return (scores / temperature + gumbel.to(scores.device)).argmax(-1)
+
+
+def _develop(model: Janus, processor: JanusProcessor, codes: Int[Tensor, "I N"]) -> list[Frame]:
+    side = model.config.side
+    return processor.finished(model.gen_vision_model.decode(codes, (side, side)))
+
+
+def _check(prompts: Sequence[str], per_prompt: int, guidance: float, temperature: float, top_k: int | None) -> None:
+    if isinstance(prompts, str):
+        raise TypeError("prompts is one text; expected a list of texts (['...'])")
+    if not prompts:
+        raise ValueError("no prompt: expected at least one text that says what to draw")
+    if per_prompt < 1:
+        raise ValueError(f"{per_prompt} images of each prompt; expected at least 1")
+    if guidance < 1:
+        raise ValueError(f"guidance is {guidance:g}; expected 1 (none) or more (the release draws with 5)")
+    if temperature < 0:
+        raise ValueError(f"temperature is {temperature:g}; expected 0 (the best token) or more")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k is {top_k}; expected at least 1, or None for all tokens")

@@ -1,0 +1,129 @@
+"""The configuration of a Janus model, and the sizes that are shipped: the released ones and TINY."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from dualsight.nn.config import build
+from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
+from dualsight.pathways.vq import VQConfig
+
+
+@dataclass(frozen=True)
+class JanusTextConfig:
+    """The language model, of transformers; the names are those of its config. Its head is never tied."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    architecture: Literal["llama", "qwen2"] = "llama"
+    max_position_embeddings: int = 16384
+    rope_theta: float = 1e4
+    rms_norm_eps: float = 1e-6
+
+    def __post_init__(self):
+        if self.architecture not in ("llama", "qwen2"):
+            raise ValueError(f"architecture is {self.architecture!r}; expected llama or qwen2")
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+@dataclass(frozen=True)
+class JanusTokens:
+    """Tokens that the model itself has to know. They differ between the released checkpoints, so there is no default:
+    loaders take them from the checkpoint's own tokenizer. ``pad`` also is the unconditional prompt of guidance."""
+
+    bos: int
+    eos: int
+    pad: int
+    begin_image: int
+    end_image: int
+    image: int
+
+
+@dataclass(frozen=True)
+class JanusConfig:
+    """Everything that decides what a Janus model computes.
+
+    ``encoder`` None is the ablation of decoupling: the model then understands images through the tokens of its
+    generation pathway.
+    """
+
+    text: JanusTextConfig
+    encoder: EncoderConfig | None
+    vq: VQConfig
+    tokens: JanusTokens
+    aligner_depth: int = 2
+    """Linear layers of the understanding and of the generation aligner."""
+    image_size: int = 384
+    """Pixels: the side of the images that it makes."""
+    roles: tuple[str, str] = ("<|User|>", "<|Assistant|>")
+    """Janus-Pro's. Janus-1.3B was trained with ``("User", "Assistant")``."""
+    system: str = ""
+    """System prompt of a conversation that gives none."""
+
+    def __post_init__(self):
+        if self.image_size % self.vq.factor:
+            raise ValueError(f"an image of {self.image_size} pixels is not made of {self.vq.factor}-pixel tokens")
+
+    @property
+    def side(self) -> int:
+        """Rows, and columns, of tokens in an image that it makes."""
+        return self.image_size // self.vq.factor
+
+    @property
+    def drawn_tokens(self) -> int:
+        """Tokens of an image that it makes."""
+        return self.side**2
+
+    @property
+    def seen_tokens(self) -> int:
+        """Tokens of an image that it understands."""
+        return self.encoder.tokens if self.encoder else self.drawn_tokens
+
+    @property
+    def seen_size(self) -> int:
+        """Pixels: the side of an image that it understands."""
+        return self.encoder.image_size if self.encoder else self.image_size
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"model_type": "janus", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> JanusConfig:
+        """The config that ``to_dict`` wrote.
+
+        Raises:
+            ValueError: it is another model's config, or a key is unknown or missing; all of them are named.
+        """
+        if data.get("model_type") != "janus":
+            raise ValueError(f"config has model_type {data.get('model_type')!r}; expected 'janus'")
+        return build(cls, {key: value for key, value in data.items() if key != "model_type"}, "config")
+
+
+UNDERSTANDING_PROMPT = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language."
+)
+"""The system prompt with which the released models answer about images; for drawing it is empty."""
+
+PRO_1B_TOKENS = JanusTokens(bos=100000, eos=100001, pad=100002, begin_image=100003, end_image=100580, image=100581)
+PRO_7B_TOKENS = JanusTokens(bos=100000, eos=100001, pad=100015, begin_image=100016, end_image=100593, image=100594)
+
+JANUS_PRO_1B = JanusConfig(
+    text=JanusTextConfig(102400, 2048, 5632, 24, 16, 16),
+    encoder=SIGLIP_LARGE,
+    vq=VQConfig(),
+    tokens=PRO_1B_TOKENS,
+    system=UNDERSTANDING_PROMPT,
+)
+
+JANUS_PRO_7B = replace(JANUS_PRO_1B, text=JanusTextConfig(102400, 4096, 11008, 30, 32, 32), tokens=PRO_7B_TOKENS)
+
+JANUS_1_3B = replace(JANUS_PRO_1B, tokens=PRO_7B_TOKENS, roles=("User", "Assistant"))

@@ -1,0 +1,193 @@
+"""Janus on disk: the three layouts, there and back, and what is wrong with a folder."""
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import JanusForConditionalGeneration
+
+from dualsight.checkpoints.janus import (
+    FIRST_ROLES,
+    PRO_ROLES,
+    config_of_official,
+    config_of_transformers,
+    from_pretrained,
+    from_transformers,
+    official_config,
+    roles_of,
+    save_official,
+    save_pretrained,
+    save_transformers,
+    to_transformers,
+    tokens_of,
+    transformers_config,
+)
+from dualsight.checkpoints.weights import CheckpointError
+from dualsight.models.janus import JANUS_1_3B, JANUS_PRO_1B, JANUS_PRO_7B, Janus
+from dualsight.models.janus_config import UNDERSTANDING_PROMPT
+from dualsight.pathways.vq import UNUSED
+from tests.models.janus_tiny import config, tiny, tokenizer
+
+KEYS = Path(__file__).parent.parent / "golden" / "janus_keys.json.gz"
+
+
+def same(ours, theirs):
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items()) and ours.keys() == theirs.keys()
+
+
+@pytest.mark.parametrize(("name", "size"), [("janus_pro_1b", JANUS_PRO_1B), ("janus_pro_7b", JANUS_PRO_7B)])
+def test_every_released_key_is_accounted_for(name, size):
+    released = {key: tuple(shape) for key, shape in json.loads(gzip.decompress(KEYS.read_bytes()))[name].items()}
+    with torch.device("meta"):
+        ours = {key: tuple(tensor.shape) for key, tensor in Janus(size).state_dict().items()}
+    extra = {key for key in released if key.endswith(UNUSED)}
+    assert len(extra) == 1
+    assert ours == {key: shape for key, shape in released.items() if key not in extra}
+
+
+@pytest.mark.parametrize("size", [JANUS_PRO_1B, JANUS_PRO_7B, JANUS_1_3B])
+def test_official_configs_go_there_and_back(size):
+    assert config_of_official(official_config(size), size.tokens, size.roles) == size
+
+
+def test_an_official_config_leaves_much_to_llamas_defaults():
+    """The 7B's file states neither the width of its MLP nor its key heads."""
+    data = official_config(JANUS_PRO_7B)
+    for name in ("intermediate_size", "num_key_value_heads", "rms_norm_eps", "rope_theta"):
+        del data["language_config"][name]
+    assert config_of_official(data, JANUS_PRO_7B.tokens, JANUS_PRO_7B.roles) == JANUS_PRO_7B
+
+
+def test_what_a_layout_cannot_express_is_refused():
+    with pytest.raises(ValueError, match="use save_pretrained"):
+        official_config(config())
+    with pytest.raises(ValueError, match="use save_pretrained"):
+        transformers_config(config(encoder=None))
+
+
+def test_our_own_layout_goes_there_and_back(tmp_path):
+    model, processor = tiny()
+    save_pretrained(model, processor, tmp_path)
+    again, its_processor = from_pretrained(tmp_path)
+    assert same(model.state_dict(), again.state_dict())
+    assert again.config == model.config
+    assert its_processor.drawing("a red cat") == processor.drawing("a red cat")
+
+
+@torch.no_grad()
+def test_transformers_computes_what_we_compute(tmp_path):
+    model, processor = tiny()
+    save_transformers(model, processor, tmp_path, dtype=None)
+    theirs, info = JanusForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    theirs.eval()
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    seen = theirs.model.get_image_features(images).pooler_output
+    assert (seen - model.see(images)).abs().max() < 1e-5
+
+    ids = torch.randint(8, 30, (2, 30))
+    ids[:, 4:20] = model.config.tokens.image
+    logits = theirs(input_ids=ids, pixel_values=images, attention_mask=torch.ones_like(ids)).logits
+    hidden = model.read(model.embed(ids, images), model.begin(2, 30))
+    assert (logits - model.language_model.lm_head(hidden)).abs().max() < 1e-5
+
+    codes = torch.randint(0, model.config.vq.codebook_size, (1, model.config.drawn_tokens))
+    side = model.config.side
+    decoded = model.gen_vision_model.decode(codes, (side, side))
+    assert (theirs.decode_image_tokens(codes).movedim(-1, 1) - decoded).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_transformers_layout_goes_there_and_back(tmp_path):
+    model, processor = tiny()
+    save_transformers(model, processor, tmp_path, dtype=None)
+    again, its_processor = from_pretrained(tmp_path)
+    assert same(model.state_dict(), again.state_dict())
+    # what transformers' config has no field for is looked up in the tokenizer, or the released value
+    assert again.config == replace(model.config, roles=FIRST_ROLES, system=UNDERSTANDING_PROMPT)
+    assert its_processor.config.tokens == processor.config.tokens
+
+
+def test_names_go_to_transformers_and_back_at_full_size():
+    with torch.device("meta"):
+        state = Janus(JANUS_PRO_1B).state_dict()
+    kept = {name: tensor for name, tensor in state.items() if "attn_pool" not in name}
+    theirs = to_transformers(state)
+    back = from_transformers(theirs, kept)
+    assert {name: t.shape for name, t in back.items()} == {name: t.shape for name, t in kept.items()}
+    with torch.device("meta"):
+        from transformers import JanusConfig
+
+        made = transformers_config(JANUS_PRO_1B)
+        stock_model = JanusForConditionalGeneration(
+            JanusConfig(**{k: v for k, v in made.items() if k not in ("architectures", "model_type")})
+        )
+    assert {name: t.shape for name, t in theirs.items()} == {
+        name: t.shape for name, t in stock_model.state_dict().items()
+    }
+    assert config_of_transformers(made, JANUS_PRO_1B.tokens, JANUS_PRO_1B.roles) == replace(
+        JANUS_PRO_1B, encoder=replace(JANUS_PRO_1B.encoder, pool=False)
+    )
+
+
+def test_an_official_folder_goes_there_and_back(tmp_path, monkeypatch):
+    """With a small SigLIP and VQ in place of the released sizes, which the official configs do not state."""
+    small = config()
+    encoder = replace(small.encoder, pool=True)
+    monkeypatch.setattr("dualsight.checkpoints.janus.SIGLIP_LARGE", encoder)
+    monkeypatch.setattr("dualsight.checkpoints.janus.VQConfig", lambda **sizes: replace(small.vq, **sizes))
+    model, processor = tiny(encoder=encoder)
+    save_official(model, processor, tmp_path, dtype=None)
+    written = load_file(tmp_path / "model.safetensors")
+    assert same(model.state_dict(), written), "our names are the official ones"
+    again, _ = from_pretrained(tmp_path, roles=("User", "Assistant"))
+    assert same(model.state_dict(), again.state_dict())
+    assert again.config.roles == ("User", "Assistant")
+
+
+def test_tokens_and_roles_come_from_the_tokenizer():
+    plain = tokenizer()
+    assert tokens_of(plain) == config().tokens
+    assert roles_of(plain) == FIRST_ROLES
+    assert roles_of(tokenizer(roles=PRO_ROLES)) == PRO_ROLES
+    plain.chat_template = "{{ '<|User|>: ' }}"
+    assert roles_of(plain) == PRO_ROLES
+    foreign = tokenizer()
+    foreign.get_vocab = lambda: {"a": 0}
+    with pytest.raises(CheckpointError, match=r"lacks .*begin_of_image"):
+        tokens_of(foreign)
+
+
+def test_folders_that_hold_no_janus(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="is not JSON"):
+        from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(CheckpointError, match="'bert', which is no Janus"):
+        from_pretrained(tmp_path)
+    model, processor = tiny()
+    save_pretrained(model, processor, tmp_path)
+    wrong = {**model.config.to_dict(), "image_size": 4, "aligner_depth": 3}
+    (tmp_path / "config.json").write_text(json.dumps(wrong))
+    with pytest.raises(CheckpointError, match=r"missing .*aligner"):
+        from_pretrained(tmp_path)
+    del wrong["text"]
+    (tmp_path / "config.json").write_text(json.dumps(wrong))
+    with pytest.raises(CheckpointError, match=r"is not a Janus config: .*text"):
+        from_pretrained(tmp_path)
+
+
+def test_a_tokenizer_that_is_gone_is_named(tmp_path):
+    model, processor = tiny()
+    save_pretrained(model, processor, tmp_path)
+    for file in tmp_path.glob("token*"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match="no readable tokenizer"):
+        from_pretrained(tmp_path)
