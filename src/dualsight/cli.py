@@ -215,20 +215,28 @@ def data_walks(
     collect(seed_range(house_seeds)[part::parts], out, Walks(walks_per_house), seed)
 
 
-def data_validate(root: Path) -> None:
-    """Check a data set of trajectories: frames that are missing, cut off or of another size.
+def data_validate(path: str, limit: PositiveInt = 20) -> None:
+    """Check a data set, and name what is bad in it: of conversations and drawings each bad row, of trajectories the
+    frames that are missing, cut off or of another size.
 
     Args:
-        root: the folder of annotations.json.
+        path: a folder of trajectories, or conversations and drawings: JSON lines, a LLaVA list, tar shards, a saved
+            Hugging Face data set or parquet files; patterns like shard-{000..127}.tar work.
+        limit: how many bad rows are shown; all are counted.
     """
-    from dualsight.data.trajectories import read_trajectories, validate
+    from dualsight.data import trajectories
+    from dualsight.data.validate import validate_data
 
-    problems = validate(root)
-    for problem in problems:
-        print(problem)
-    if problems:
-        raise ValueError(f"{len(problems)} problem(s) in {root}")
-    print(f"{len(read_trajectories(root))} trajectories, all whole")
+    if any(Path(path).glob("annotations*.json*")):
+        problems = trajectories.validate(Path(path))
+        for problem in problems[:limit]:
+            print(problem)
+        bad = len(problems)
+        print(f"{len(trajectories.read_trajectories(Path(path)))} trajectories")
+    else:
+        bad = validate_data(Path(path), limit)
+    if bad:
+        raise ValueError(f"{bad} problem(s) in {path}")
 
 
 def train_spatial(

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 GIB = 2**30
-EXTRAS = {"numba": "sim", "gymnasium": "sim", "av": "video", "moderngl": "gl"}
+EXTRAS = {"numba": "sim", "gymnasium": "sim", "av": "video", "moderngl": "gl", "datasets": "data", "peft": "lora"}
 
 
 @dataclass(frozen=True)

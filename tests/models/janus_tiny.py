@@ -14,7 +14,24 @@ from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.encoders import EncoderConfig
 from dualsight.pathways.vq import VQConfig
 
-WORDS = ("a", "an", "the", "red", "green", "blue", "cat", "dog", "is", "what", "this", "there", "two", "on", "of", "and")
+WORDS = (
+    "a",
+    "an",
+    "the",
+    "red",
+    "green",
+    "blue",
+    "cat",
+    "dog",
+    "is",
+    "what",
+    "this",
+    "there",
+    "two",
+    "on",
+    "of",
+    "and",
+)
 WORDS += ("yes", "no", "draw", ":", "<", ">", "|", "User", "Assistant")
 
 

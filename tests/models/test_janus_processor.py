@@ -1,14 +1,12 @@
 """Prompts and pictures of Janus, against what the release makes of them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from dualsight.models.janus_config import UNDERSTANDING_PROMPT
-from dualsight.models.janus_processor import JanusProcessor, open_picture
+from dualsight.models.janus_processor import JanusProcessor
 from dualsight.types import Conversation, Turn
 from tests.models.janus_tiny import config, tiny, tokenizer
 
@@ -124,24 +122,6 @@ def test_finished_images_are_cut_off_not_rounded(processor):
     values = torch.tensor([-2.0, -1.0, 0.0, 0.9999, 1.0, 3.0]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
     (image,) = processor.finished(values)
     assert image[0, :, 0].tolist() == [0, 0, 127, 254, 255, 255]
-
-
-def test_pictures_of_every_kind(tmp_path):
-    Image.new("RGBA", (4, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert np.asarray(open_picture(tmp_path / "clear.png")).min() == 255, "what is transparent is white"
-    assert open_picture(Image.new("L", (3, 3), 7)).mode == "RGB"
-    for wrong, kind, message in (
-        (np.zeros((2, 2, 3)), TypeError, "float64"),
-        (np.zeros((2, 2), np.uint8), ValueError, r"\(2, 2\)"),
-        (np.zeros((0, 2, 3), np.uint8), ValueError, "expected"),
-        ("a.png", TypeError, "str"),
-    ):
-        with pytest.raises(kind, match=message):
-            open_picture(wrong)
-    (tmp_path / "no.png").write_bytes(b"no image")
-    for missing in ("no.png", "absent.png"):
-        with pytest.raises(ValueError, match=missing):
-            open_picture(Path(tmp_path / missing))
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused():

@@ -84,6 +84,13 @@ def test_too_few_examples_are_named():
         BatchPlan([1, 2, 3], collate=dict, batch=4, steps=1, seed=0)
 
 
+def test_a_plan_is_long_enough_for_all_processes(monkeypatch):
+    """Each process takes a batch of its own per step; a shorter plan would begin anew and show the same examples."""
+    assert len(plan(8)) == 8
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert len(plan(8)) == 16
+
+
 SCRIPT = """
     import os, signal, sys
     from pathlib import Path

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from dualsight.models.janus_config import JanusConfig
+from dualsight.pictures import open_picture
 from dualsight.types import IMAGE_MARK, Conversation, Frame, Picture
 
 GREY = 127
@@ -165,36 +165,6 @@ class JanusProcessor:
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False) if text else []
-
-
-def open_picture(image: Picture) -> Image.Image:
-    """An image as PIL's, in RGB; transparency lies on white.
-
-    Raises:
-        TypeError: it is neither a path, a uint8 array (H, W, 3) nor a PIL image.
-        ValueError: it has no pixels, is an array of another shape, or a file that is no image.
-    """
-    if isinstance(image, Path):
-        try:
-            with Image.open(image) as file:
-                file.load()
-                image = file
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{image} is no readable image: {error}") from error
-    elif isinstance(image, np.ndarray):
-        if image.dtype != np.uint8:
-            raise TypeError(f"the image is an array of {image.dtype}; expected uint8 (H, W, 3)")
-        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"the image has shape {image.shape}; expected (H, W, 3)")
-        image = Image.fromarray(np.ascontiguousarray(image))
-    elif not isinstance(image, Image.Image):
-        raise TypeError(f"the image is {type(image).__name__}; expected a path, a uint8 array or a PIL image")
-    if 0 in image.size:
-        raise ValueError(f"the image has {image.width}x{image.height} pixels")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
 
 
 def _check(conversation: Conversation) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -43,13 +43,21 @@ class Run:
     matrices: str = ""
     """Weight matrices whose name holds this text are trained by Muon (``muon.py``), all else by AdamW."""
     warmup: float = 0.03
-    """Share of the steps in which the learning rate climbs; after it a cosine leads to zero."""
+    """Share of the steps in which the learning rate climbs."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What follows: a cosine to zero, or nothing."""
     weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's."""
     clip: float = 1.0
     seed: int = 42
     save_minutes: float = 3.0
     """A checkpoint is written when this much time has passed since the last one."""
     log_every: int = 50
+    bf16: bool = False
+    """Compute in bfloat16; the weights stay as they are."""
+    accumulate: int = 1
+    """Batches of a process that make up one step of the optimiser."""
     report_to: str = "none"
 
 
@@ -59,6 +67,12 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+def batches_of(steps: int) -> int:
+    """Batches that all processes together take in so many steps: one each. A plan that were shorter would begin anew
+    before its end."""
+    return steps * int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class BatchPlan(Dataset):
@@ -88,7 +102,7 @@ class BatchPlan(Dataset):
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
 
     def __len__(self) -> int:
-        return self.steps
+        return batches_of(self.steps)
 
     def __getitem__(self, index: int) -> dict:
         per_epoch = len(self.examples) // self.batch
@@ -162,8 +176,9 @@ class _Trainer(Trainer):
         super().log(logs, *args, **kwargs)
 
 
-def fit(model: nn.Module, plan: BatchPlan, run: Run) -> None:
+def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCallback] = ()) -> None:
     """Train ``model`` in place for ``run.steps`` steps, resuming the last checkpoint under ``run.out`` if there is one.
+    An item of ``plan`` is a whole batch.
 
     Ctrl-C and SIGTERM save a checkpoint first. Raises RuntimeError when the launcher's world size and accelerate's
     disagree (each process would silently train a copy of its own).
@@ -173,10 +188,14 @@ def fit(model: nn.Module, plan: BatchPlan, run: Run) -> None:
         max_steps=run.steps,
         per_device_train_batch_size=1,  # an item of the plan is a whole batch
         learning_rate=run.learning_rate,
-        lr_scheduler_type="cosine",
+        lr_scheduler_type="cosine" if run.schedule == "cosine" else "constant_with_warmup",
         warmup_steps=int(run.warmup * run.steps),
         weight_decay=run.weight_decay,
+        adam_beta1=run.betas[0],
+        adam_beta2=run.betas[1],
         max_grad_norm=run.clip,
+        bf16=run.bf16,
+        gradient_accumulation_steps=run.accumulate,
         seed=run.seed,
         train_sampling_strategy="sequential",
         save_strategy="steps",
@@ -196,7 +215,7 @@ def fit(model: nn.Module, plan: BatchPlan, run: Run) -> None:
         args=arguments,
         train_dataset=plan,
         data_collator=lambda items: items[0],
-        callbacks=[progress],
+        callbacks=[progress, *callbacks],
         optimizers=(_optimiser(model, run), None),
     )
     trainer.pop_callback(PrinterCallback)
