@@ -29,7 +29,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt tools/venv.py
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[sim,video,gl,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[sim,video,gl,lora,dev]"
 	touch $@
 
 clean:

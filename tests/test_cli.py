@@ -115,3 +115,24 @@ def test_chat_goes_on_until_an_empty_line(janus, monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", lambda prompt: next(said))
     main(["chat", f"--model={janus}", "--max-tokens=3"])
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_train_janus_on_a_users_own_file(janus, tmp_path, capsys):
+    """Chat and text to image in one file; the same command trains on, and what it wrote draws."""
+    from PIL import Image
+
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png")
+    rows = [
+        {"messages": [{"role": "user", "content": "<image> what is this"}, {"role": "assistant", "content": "red"}],
+         "images": ["a.png"]},
+        {"prompt": "a red cat", "image": "a.png"},
+    ]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = [f"--init={janus}", f"--out={tmp_path / 'o'}", "--steps=2", "--batch=2", "--ratio=1:0:1"]
+    main(["train", "janus", *options, f"--data={tmp_path / 'rows.jsonl'}"])
+    main(["draw", f"--model={tmp_path / 'o'}", "--prompt=a red cat", f"--out={tmp_path / 'drawn'}"])
+    assert len(list((tmp_path / "drawn").iterdir())) == 1
+    with pytest.raises(SystemExit) as end:
+        main(["train", "janus", *options[:-1], f"--data={tmp_path / 'rows.jsonl'}", "--ratio=1:2"])
+    assert end.value.code == 2
+    assert "expected understanding:text:generation" in capsys.readouterr().err

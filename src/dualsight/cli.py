@@ -356,6 +356,75 @@ def train_dagger(
     collect_houses(out, chosen, episodes_per_house, Mixture(beta), None, name, seed, part, learner, rows)
 
 
+def train_janus(
+    init: Path,
+    data: str | list[str],
+    out: Path,
+    stage: Literal["I", "II", "III"] = "III",
+    recipe: Literal["janus", "janus-pro"] = "janus-pro",
+    steps: PositiveInt = 1000,
+    batch: PositiveInt = 8,
+    learning_rate: float | None = None,
+    ratio: str = "",
+    capacity: PositiveInt = 4096,
+    accumulate: PositiveInt = 1,
+    lora_rank: int = 0,
+    bf16: bool = False,
+    checkpointing: bool = False,
+    sample_prompts: Path | None = None,
+    sample_every: PositiveInt = 500,
+    report_to: str = "none",
+    seed: int = 42,
+) -> None:
+    """Train or fine-tune a Janus on conversations and drawings, both in one run.
+
+    Args:
+        init: a folder with a Janus of ours, of the official release or of transformers.
+        data: one file or folder, or [several]; see `data validate` for the kinds. Rows may be mixed.
+        out: checkpoints, samples, and the model at the end. The same command resumes.
+        stage: what learns: I aligners and heads, II all but the encoder and tokenizer, III all but the tokenizer.
+        recipe: whose learning rate, schedule and ratio.
+        steps: of the optimiser.
+        batch: examples per process and batch.
+        learning_rate: in place of the stage's.
+        ratio: understanding:text:generation, such as 5:1:4, in place of the stage's.
+        capacity: tokens of a row, into which examples are packed.
+        accumulate: batches of a step.
+        lora_rank: above 0 the language model learns through LoRA of this rank.
+        bf16: compute in bfloat16.
+        checkpointing: compute activations again in the backward pass, to save memory.
+        sample_prompts: a text file with prompts, drawn every so many steps.
+        sample_every: how many.
+        report_to: trackio, tensorboard or another of transformers' integrations.
+        seed: of order and dropped captions.
+    """
+    from dualsight.checkpoints.janus import from_pretrained
+    from dualsight.data.chats import by_kind, open_data
+    from dualsight.data.reader import Joined
+    from dualsight.train.janus_stages import JANUS, JANUS_PRO, run_of, train_stage
+
+    chosen = (JANUS if recipe == "janus" else JANUS_PRO)[stage]
+    sources = by_kind(Joined([open_data(path) for path in ([data] if isinstance(data, str) else data)]))
+    prompts = [line.strip() for line in sample_prompts.read_text().splitlines()] if sample_prompts else []
+    run = run_of(
+        chosen, out, steps=steps, batch=batch, learning_rate=learning_rate or chosen.learning_rate,
+        warmup=min(0.1, chosen.warmup_steps / chosen.steps), accumulate=accumulate, bf16=bf16, report_to=report_to,
+        seed=seed,
+    )  # fmt: skip
+    model, processor = from_pretrained(init)
+    shares = _ratio(ratio) if ratio else None
+    train_stage(
+        model, processor, chosen, sources, run, capacity, shares, lora_rank, checkpointing, prompts, sample_every
+    )
+
+
+def _ratio(text: str) -> list[int]:
+    """``5:1:4`` as numbers."""
+    if not re.fullmatch(r"\d+:\d+:\d+", text):
+        raise ValueError(f"the ratio is {text!r}; expected understanding:text:generation, such as 5:1:4")
+    return [int(number) for number in text.split(":")]
+
+
 def chat(
     model: Path,
     question: str = "",
@@ -480,7 +549,13 @@ COMMANDS: dict[str, Any] = {
     "navigate": navigate,
     "eval": evaluate,
     "data": {"house": data_house, "episodes": data_episodes, "walks": data_walks, "validate": data_validate},
-    "train": {"spatial": train_spatial, "semantic": train_semantic, "imitate": train_imitate, "dagger": train_dagger},
+    "train": {
+        "spatial": train_spatial,
+        "semantic": train_semantic,
+        "imitate": train_imitate,
+        "dagger": train_dagger,
+        "janus": train_janus,
+    },
     "chat": chat,
     "draw": draw,
     "parity": parity,

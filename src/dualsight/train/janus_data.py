@@ -1,0 +1,157 @@
+"""From conversations and drawings to what Janus learns from: tokens, places of images, labels, packed into rows.
+
+The text that a model learns is what the assistant says, with the end of it; of a drawing it learns the tokens of the
+image. One drawing in ten has its caption replaced by padding (``JanusProcessor.unconditional``): that is what guidance
+compares with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dualsight.data.mixture import Mixture
+from dualsight.data.packing import pack
+from dualsight.data.rows import Example, Kind
+from dualsight.models.janus import IGNORE
+from dualsight.models.janus_processor import JanusProcessor
+from dualsight.train.trainer import Examples
+from dualsight.types import Drawing
+
+
+@dataclass
+class Encoded:
+    """One example as tokens."""
+
+    ids: list[int]
+    labels: list[int]
+    """What each position should say next, ``IGNORE`` where nothing is learnt."""
+    seen: list[bool]
+    """Places of tokens of images to understand."""
+    drawn: list[bool]
+    """Places of tokens of an image to make."""
+    images: list[Tensor] = field(default_factory=list)
+    """Prepared images to understand."""
+    canvas: Tensor | None = None
+    """The image to make."""
+
+
+class JanusCollate:
+    """Makes a batch: encodes examples, and packs them into rows of at most ``capacity`` tokens.
+
+    Args:
+        capacity: tokens of a row. An example that is longer is an error that shows its beginning.
+        caption_drop: share of drawings that lose their caption.
+    """
+
+    def __init__(self, processor: JanusProcessor, capacity: int, caption_drop: float = 0.1):
+        self.processor, self.capacity, self.caption_drop = processor, capacity, caption_drop
+
+    def __call__(self, examples: Sequence[Example], rng: np.random.Generator) -> dict[str, Tensor]:
+        """The fields of a ``JanusBatch``, but with ``canvases`` (K, 3, S, S) in place of their codes."""
+        encoded = [self.encode(example, rng) for example in examples]
+        for example, tokens in zip(examples, encoded, strict=True):
+            if len(tokens.ids) > self.capacity:
+                raise ValueError(
+                    f"an example has {len(tokens.ids)} tokens, a row {self.capacity}; it begins {_beginning(example)!r}"
+                )
+        rows = pack([len(tokens.ids) for tokens in encoded], self.capacity).sequences
+        ordered = [encoded[index] for row in rows for index in row]
+        images = [image for tokens in ordered for image in tokens.images]
+        canvases = [tokens.canvas for tokens in ordered if tokens.canvas is not None]
+        batch = {
+            "ids": self._rows(rows, encoded, "ids", 0),
+            "labels": self._rows(rows, encoded, "labels", IGNORE),
+            "seen": self._rows(rows, encoded, "seen", False),
+            "drawn": self._rows(rows, encoded, "drawn", False),
+            "segments": _segments(rows, encoded),
+        }
+        if images:
+            batch["images"] = torch.stack(images)
+        if canvases:
+            batch["canvases"] = torch.stack(canvases)
+        return batch
+
+    def encode(self, example: Example, rng: np.random.Generator) -> Encoded:
+        """One example as tokens."""
+        if isinstance(example, Drawing):
+            return self._drawing(example, bool(rng.random() < self.caption_drop))
+        ids, said = self.processor.conversation(example)
+        image = self.processor.config.tokens.image
+        return Encoded(
+            ids,
+            [*(token if mine else IGNORE for token, mine in zip(ids[1:], said[1:], strict=True)), IGNORE],
+            [token == image for token in ids],
+            [False] * len(ids),
+            [self.processor.picture(picture) for picture in example.images],
+        )
+
+    def _drawing(self, drawing: Drawing, without_caption: bool) -> Encoded:
+        prompt = self.processor.drawing(drawing.prompt)
+        prompt = self.processor.unconditional(prompt) if without_caption else prompt
+        # The last token of an image predicts nothing, so it need not be read; it is, to keep images whole.
+        size = self.processor.config.drawn_tokens
+        length = len(prompt) + size
+        return Encoded(
+            [*prompt, *[0] * size],
+            [IGNORE] * length,
+            [False] * length,
+            [False] * len(prompt) + [True] * size,
+            canvas=self.processor.canvas(drawing.image),
+        )
+
+    @staticmethod
+    def _rows(rows: list[list[int]], encoded: list[Encoded], name: str, fill: int) -> Tensor:
+        joined = [torch.tensor([value for index in row for value in getattr(encoded[index], name)]) for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(joined, batch_first=True, padding_value=fill)
+
+
+def _segments(rows: list[list[int]], encoded: list[Encoded]) -> Tensor:
+    joined = [
+        torch.cat([torch.full((len(encoded[index].ids),), number) for number, index in enumerate(row, 1)])
+        for row in rows
+    ]
+    return torch.nn.utils.rnn.pad_sequence(joined, batch_first=True)
+
+
+def _beginning(example: Example) -> str:
+    text = example.prompt if isinstance(example, Drawing) else example.turns[0].text
+    return text[:60]
+
+
+class JanusPlan(Dataset):
+    """Batch number ``i`` of a run, for every ``i``: its examples and its dice follow from the seed alone.
+
+    Args:
+        sources: ``understanding``, ``text`` and ``generation``, as far as their ratio is not 0.
+        ratios: of the three, in examples of every batch.
+        batch: examples of one batch of one process.
+        batches: how many there are; with N processes each step takes N of them.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[Kind, Examples],
+        ratios: Mapping[Kind, int],
+        batch: int,
+        batches: int,
+        seed: int,
+        collate: JanusCollate,
+    ):
+        self.sources, self.batches, self.seed, self.collate = sources, batches, seed, collate
+        lengths = {str(kind): len(source) for kind, source in sources.items()}
+        self.mixture = Mixture(lengths, {str(kind): share for kind, share in ratios.items()}, batch, seed)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        picks = self.mixture.picks(index)
+        examples = [self.sources[cast(Kind, pick.source)][pick.index] for pick in picks]
+        return self.collate(examples, np.random.default_rng((self.seed, index)))

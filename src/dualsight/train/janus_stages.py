@@ -1,0 +1,184 @@
+"""Janus in three stages (arXiv:2410.13848, section 3.3; Janus-Pro: arXiv:2501.17811, section 2.2).
+
+=====  ===========================================  =====================================================
+stage  what learns                                  from
+=====  ===========================================  =====================================================
+I      aligners, generation embedding and head      captions to read, images to make
+II     all but the understanding encoder            all kinds
+       and the image tokenizer
+III    all but the image tokenizer                  instructions
+=====  ===========================================  =====================================================
+
+The tokenizer is never trained here (``codecs.py`` does that). A stage is data: what is frozen, the published learning
+rate, schedule and ratio of understanding : text : generation. The losses of text and of image tokens count alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dualsight.checkpoints.janus import save_pretrained
+from dualsight.data.rows import KINDS, Kind
+from dualsight.models.janus import Janus, JanusBatch
+from dualsight.models.janus_processor import JanusProcessor
+from dualsight.train.janus_data import JanusCollate, JanusPlan
+from dualsight.train.lora import add_lora, merge_lora
+from dualsight.train.samples import Samples
+from dualsight.train.trainer import Examples, Run, batches_of, fit, is_main_process
+
+CODEC, ENCODER, LANGUAGE = "gen_vision_model.", "vision_model.", "language_model."
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage of the paper is, apart from its data."""
+
+    name: str
+    frozen: tuple[str, ...]
+    """Beginnings of the names of parameters that do not learn."""
+    learning_rate: float
+    schedule: Literal["cosine", "constant"]
+    warmup_steps: int
+    steps: int
+    batch: int
+    """Examples per step, in all processes together."""
+    ratio: tuple[int, int, int]
+    """Understanding : text : generation."""
+    weight_decay: float = 0.0
+
+
+JANUS = {
+    "I": Stage("I", (CODEC, ENCODER, LANGUAGE), 1e-3, "cosine", 300, 10_000, 256, (1, 0, 1)),
+    "II": Stage("II", (CODEC, ENCODER), 1e-4, "constant", 5000, 180_000, 512, (2, 3, 5)),
+    "III": Stage("III", (CODEC,), 2e-5, "constant", 0, 24_000, 256, (7, 3, 10), weight_decay=0.1),
+}
+"""Janus-1.3B."""
+
+JANUS_PRO = {
+    "I": Stage("I", (CODEC, ENCODER, LANGUAGE), 1e-3, "constant", 600, 20_000, 256, (1, 0, 3)),
+    "II": Stage("II", (CODEC, ENCODER), 1e-4, "constant", 5000, 270_000, 512, (2, 3, 5)),
+    "III": Stage("III", (CODEC,), 4e-5, "constant", 0, 80_000, 128, (5, 1, 4)),
+}
+"""Janus-Pro (the 7B stops stage III after 40,000 steps)."""
+
+BETAS, CLIP = (0.9, 0.95), 1.0
+"""AdamW's, and the largest norm of a gradient, in all stages of both papers."""
+
+
+class JanusTraining(nn.Module):
+    """A Janus under the sum of its two losses; ``forward`` takes what :class:`JanusCollate` makes."""
+
+    def __init__(self, model: Janus):
+        super().__init__()
+        self.model = model
+
+    def forward(self, canvases: Tensor | None = None, **batch: Tensor) -> dict[str, Tensor]:
+        codes = None
+        if canvases is not None:
+            with torch.no_grad():  # the tokenizer never learns here
+                codes = self.model.gen_vision_model.encode(canvases)
+        losses = self.model(JanusBatch(codes=codes, **batch))
+        return {
+            "loss": losses.text + losses.image,
+            "text_loss": losses.text,
+            "image_loss": losses.image,
+            "fill": (batch["segments"] > 0).float().mean(),
+        }
+
+
+def freeze(model: Janus, stage: Stage) -> None:
+    """Let learn what learns in a stage, and nothing else."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(stage.frozen))
+
+
+def run_of(stage: Stage, out: Path, processes: int = 1, **changes) -> Run:
+    """The published settings of a stage; ``changes`` replace them."""
+    if stage.batch % processes:
+        raise ValueError(f"a batch of {stage.batch} examples does not divide among {processes} processes")
+    run = Run(
+        out,
+        stage.steps,
+        stage.learning_rate,
+        stage.batch // processes,
+        warmup=stage.warmup_steps / stage.steps,
+        schedule=stage.schedule,
+        weight_decay=stage.weight_decay,
+        betas=BETAS,
+        clip=CLIP,
+    )
+    return replace(run, **changes)
+
+
+def train_stage(
+    model: Janus,
+    processor: JanusProcessor,
+    stage: Stage,
+    sources: Mapping[Kind, Examples],
+    run: Run,
+    capacity: int = 4096,
+    ratio: Sequence[int] | None = None,
+    lora_rank: int = 0,
+    checkpointing: bool = False,
+    sample_prompts: Sequence[str] = (),
+    sample_every: int = 500,
+) -> Path:
+    """Train a model in place through one stage and write it to ``run.out``; returns that folder.
+
+    Args:
+        sources: ``understanding``, ``text``, ``generation``: those that there are.
+        capacity: tokens of a packed row.
+        ratio: of the three, in place of the stage's.
+        lora_rank: above 0 the language model learns through LoRA of this rank (arXiv:2106.09685), whatever the stage
+            freezes of it; it is merged into the weights that are written, and written by itself to ``run.out/lora``.
+        checkpointing: compute activations of the language model again in the backward pass, to save memory.
+        sample_prompts: drawn every ``sample_every`` steps into ``run.out/samples``.
+
+    Raises:
+        ValueError: a kind of data that the ratio asks for is missing, or nothing is left to learn.
+    """
+    freeze(model, stage)
+    if lora_rank:
+        add_lora(model.language_model, lora_rank)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"stage {stage.name} leaves nothing of this model to learn")
+    if checkpointing:
+        model.language_model.activation_checkpointing_enable({"use_reentrant": False})
+    plan = JanusPlan(
+        *_shares(sources, ratio or stage.ratio, chosen=ratio is not None),
+        run.batch,
+        batches_of(run.steps * run.accumulate),
+        run.seed,
+        JanusCollate(processor, capacity),
+    )
+    callbacks = [Samples(model, processor, sample_prompts, run.out / "samples", sample_every)] if sample_prompts else []
+    fit(JanusTraining(model), plan, run, callbacks)
+    if lora_rank:
+        merge_lora(model.language_model, lora_rank, run.out / "lora" if is_main_process() else None)
+    if is_main_process():
+        save_pretrained(model, processor, run.out)
+    return run.out
+
+
+def _shares(
+    sources: Mapping[Kind, Examples], ratio: Sequence[int], chosen: bool
+) -> tuple[dict[Kind, Examples], dict[Kind, int]]:
+    """The sources with a share, and the shares. A stage's own ratio is for those kinds of data that there are; one
+    that was asked for is to be kept."""
+    if len(ratio) != len(KINDS):
+        raise ValueError(f"a ratio of {len(ratio)} numbers; expected three ({' : '.join(KINDS)}), such as 7:3:10")
+    wanted = {kind: share for kind, share in zip(KINDS, ratio, strict=True) if share}
+    there = {kind for kind in wanted if kind in sources and len(sources[kind])}
+    if missing := [kind for kind in wanted if kind not in there]:
+        if chosen or not there:
+            raise ValueError(
+                f"the ratio {':'.join(map(str, ratio))} asks for {', '.join(missing)}, but the data has none of it"
+            )
+        wanted = {kind: wanted[kind] for kind in wanted if kind in there}
+    return {kind: sources[kind] for kind in wanted}, wanted
