@@ -445,11 +445,10 @@ def chat(
         top_p: sample from the best tokens that together have this probability.
         seed: of sampling.
     """
-    from dualsight.checkpoints.janus import from_pretrained
-    from dualsight.inference.text import stream
+    from dualsight.inference.assistant import Assistant
     from dualsight.types import IMAGE_MARK, Conversation, Turn
 
-    janus, processor = from_pretrained(model)
+    assistant = Assistant.from_pretrained(model)
     turns: list[Turn] = []
     pictures = [images] if isinstance(images, Path) else images or []
     shown = f"{IMAGE_MARK}\n" * len(pictures)
@@ -457,7 +456,7 @@ def chat(
         turns.append(Turn("user", shown + text))
         shown, answer = "", ""
         talk = Conversation(tuple(turns), tuple(pictures))
-        for piece in stream(janus, processor, talk, max_tokens, temperature, top_p, seed):
+        for piece in assistant.stream(talk, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed):
             print(piece, end="", flush=True)
             answer += piece
         print()
@@ -481,9 +480,10 @@ def draw(
     out: Path = Path("drawings"),
     per_prompt: PositiveInt = 1,
     seed: int = 0,
-    guidance: float = 5.0,
-    temperature: float = 1.0,
+    guidance: float | None = None,
+    temperature: float | None = None,
     top_k: PositiveInt | None = None,
+    steps: PositiveInt | None = None,
 ) -> None:
     """Draw images with a Janus: PNG files, one for each image of each prompt.
 
@@ -494,28 +494,28 @@ def draw(
         out: folder of the images; those that it holds under the same names are replaced.
         per_prompt: images of each prompt.
         seed: of the first image; the next ones count up.
-        guidance: how much the prompt counts; 1 is no guidance, the release has 5.
-        temperature: of sampling; 0 takes the best token.
+        guidance: how much the prompt counts; 1 is no guidance. By default 5 for tokens, as released, 3 for a flow.
+        temperature: of sampling tokens, by default 1; 0 takes the best one.
         top_k: sample from so many of the best tokens only.
+        steps: of a model that draws by flow.
     """
     from rich.progress import Progress
 
-    from dualsight.checkpoints.janus import from_pretrained
     from dualsight.data.files import replacing
-    from dualsight.inference.image import draw as draw_images
+    from dualsight.inference.assistant import Assistant
 
     if bool(prompt) == bool(prompts):
         raise ValueError("say what to draw: either --prompt TEXT, or --prompts FILE with one on each line")
     texts = prompts.read_text().splitlines() if prompts else [prompt]
     texts = [text.strip() for text in texts if text.strip()]
-    janus, processor = from_pretrained(model)
+    assistant = Assistant.from_pretrained(model)
     seeds = range(seed, seed + len(texts) * per_prompt)
+    given = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "steps": steps}
+    settings = {name: value for name, value in given.items() if value is not None}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("drawing", total=None)
-        images = draw_images(
-            janus, processor, texts, seeds, per_prompt, guidance, temperature, top_k,
-            on_step=lambda done, total: progress.update(task, completed=done, total=total),
-        )  # fmt: skip
+        settings["on_step"] = lambda done, total: progress.update(task, completed=done, total=total)
+        images = assistant.generate_images(texts, seeds, per_prompt, **settings)
     out.mkdir(parents=True, exist_ok=True)
     for index, (image_seed, pixels) in enumerate(zip(seeds, images, strict=True)):
         path = out / f"{index // per_prompt:03d}-seed{image_seed}.png"

@@ -38,7 +38,7 @@ def example(model, text=6, images=1, codes=1, seed=0):
         places,
         made,
         torch.rand(images, 3, c.seen_size, c.seen_size, generator=generator) * 2 - 1,
-        torch.randint(0, c.vq.codebook_size, (codes, c.drawn_tokens), generator=generator),
+        torch.rand(codes, 3, c.image_size, c.image_size, generator=generator) * 2 - 1,
     )
 
 
@@ -57,7 +57,7 @@ def pack(*batches, padding=0):
         joined("seen", False),
         joined("drawn", False),
         torch.cat([batch.images for batch in batches]),
-        torch.cat([batch.codes for batch in batches]),
+        torch.cat([batch.canvases for batch in batches]),
     )
 
 
@@ -138,7 +138,7 @@ def test_the_losses_are_those_of_reading_step_by_step(model):
     ]
     assert float(losses.text) == pytest.approx(float(torch.stack(text).mean()), abs=1e-5)
     nats, hidden = [], hidden[:, -1]
-    for code in batch.codes[0]:
+    for code in model.gen_vision_model.encode(batch.canvases)[0]:
         nats.append(-model.gen_head(hidden)[0].log_softmax(-1)[code])
         hidden = model.read(model.embed_codes(code.view(1, 1)), reading)[:, -1]
     assert float(losses.image) == pytest.approx(float(torch.stack(nats).mean()), abs=1e-5)
@@ -229,7 +229,7 @@ def test_configs_that_cannot_be_are_refused():
         JanusTextConfig(64, 48, 96, 2, 4, 4, architecture="gpt")
     with pytest.raises(ValueError, match="expected siglip, clip or dinov2"):
         EncoderConfig("vgg", 32, 8, 32, 2, 4)
-    with pytest.raises(ValueError, match="not made of 2-pixel tokens"):
+    with pytest.raises(ValueError, match="not made of 2-pixel cells"):
         config(image_size=9)
     with pytest.raises(ValueError, match="not made of 8-pixel patches"):
         EncoderConfig("siglip", 30, 8, 32, 2, 4)

@@ -10,7 +10,7 @@ from PIL import Image
 from dualsight.checkpoints.janus import from_pretrained
 from dualsight.models.janus import IGNORE, JanusBatch
 from dualsight.train.janus_data import JanusCollate, JanusPlan
-from dualsight.train.janus_stages import CODEC, ENCODER, JANUS, JANUS_PRO, JanusTraining, freeze, run_of, train_stage
+from dualsight.train.janus_stages import CODECS, ENCODER, JANUS, JANUS_PRO, JanusTraining, freeze, run_of, train_stage
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.samples import contact_sheet
 from dualsight.types import Conversation, Drawing, Turn
@@ -151,7 +151,7 @@ def test_stage_three_learns_to_answer_and_to_draw(janus, tmp_path):
     assert float(last["image_loss"]) < 0.8 * float(first["image_loss"])
     after = again.state_dict()
     moved = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
-    assert not any(name.startswith(CODEC) for name in moved)
+    assert not any(name.startswith(CODECS) for name in moved)
     assert any(name.startswith(ENCODER) for name in moved)
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["step-000030.png", "step-000060.png"]
 

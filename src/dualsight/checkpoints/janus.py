@@ -25,6 +25,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from dualsight.checkpoints.weights import CheckpointError, WeightFiles, check_names, save_weights, write_json
 from dualsight.models.janus import Janus
 from dualsight.models.janus_config import UNDERSTANDING_PROMPT, JanusConfig, JanusTextConfig, JanusTokens
+from dualsight.models.janus_core import JanusCore
+from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
 from dualsight.pathways.vq import UNUSED, VQConfig
@@ -44,7 +46,7 @@ POOL = "vision_model.vision_tower.attn_pool."
 
 
 def save_pretrained(
-    model: Janus, processor: JanusProcessor, folder: str | Path, dtype: torch.dtype | None = None
+    model: JanusCore, processor: JanusProcessor, folder: str | Path, dtype: torch.dtype | None = None
 ) -> None:
     """Write model and tokenizer in our own layout. ``dtype`` is that of the stored weights."""
     _save(model.state_dict(), model.config.to_dict(), processor, Path(folder), dtype)
@@ -86,7 +88,7 @@ def from_pretrained(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     roles: tuple[str, str] | None = None,
-) -> tuple[Janus, JanusProcessor]:
+) -> tuple[Janus | JanusDiT, JanusProcessor]:
     """Load a model and its processor from a folder in any of the three layouts.
 
     Args:
@@ -111,12 +113,12 @@ def from_pretrained(
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'} is not a Janus config: {error}") from error
     with init_empty_weights():
-        model = Janus(config)
+        model = JanusDiT(config) if config.dit else Janus(config)
     _load(model, WeightFiles(folder), dtype, transformers="vq_config" in data)
     return model.to(device).eval(), JanusProcessor(config, tokenizer)
 
 
-def _load(model: Janus, weights: WeightFiles, dtype: torch.dtype, transformers: bool) -> None:
+def _load(model: JanusCore, weights: WeightFiles, dtype: torch.dtype, transformers: bool) -> None:
     """Put the tensors of a folder into a model on the meta device; every name and shape is checked first."""
     ours = model.state_dict()
     state = to_transformers(ours) if transformers else ours
@@ -209,7 +211,7 @@ def official_config(config: JanusConfig) -> dict[str, Any]:
     if config.encoder != SIGLIP_LARGE or config.text.architecture != "llama":
         raise ValueError("the official code knows SigLIP-L/16-384 and Llama only: use save_pretrained")
     width, vq = config.text.hidden_size, config.vq
-    if vq != VQConfig(codebook_size=vq.codebook_size, codebook_dim=vq.codebook_dim):
+    if vq is None or vq != VQConfig(codebook_size=vq.codebook_size, codebook_dim=vq.codebook_dim):
         raise ValueError("the official code knows VQ-16 only: use save_pretrained")
 
     def projector(inputs: int) -> dict[str, Any]:
@@ -342,7 +344,7 @@ def transformers_config(config: JanusConfig) -> dict[str, Any]:
         ValueError: the model has something that transformers' class cannot express.
     """
     encoder, text, vq = config.encoder, config.text, config.vq
-    if encoder is None or encoder.kind != "siglip" or text.architecture != "llama" or vq.norm_groups != 32:
+    if encoder is None or encoder.kind != "siglip" or text.architecture != "llama" or not vq or vq.norm_groups != 32:
         raise ValueError("transformers' Janus has SigLIP, Llama and 32 groups per norm: use save_pretrained")
     return {
         "architectures": ["JanusForConditionalGeneration"],

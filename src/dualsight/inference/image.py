@@ -1,4 +1,4 @@
-"""Drawing with Janus: many prompts in one batch, several images of each, and a seed for every image.
+"""Drawing token by token with Janus: many prompts in one batch, several images of each, a seed for every image.
 
 One token at a time, as in the release: scores with and without the prompt are joined to ``u + s (c - u)`` and one token
 is drawn from their softmax. Three things are done otherwise, with the same tokens as a result:
@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dualsight.models.janus import Janus, Reading
+from dualsight.models.janus import Janus
+from dualsight.models.janus_core import JanusCore, Reading
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.types import Frame
 
@@ -76,16 +77,12 @@ def draw_codes(
     partial_every: int = 64,
 ) -> Int[Tensor, "I N"]:
     """The tokens of the images that :func:`draw` makes."""
-    _check(prompts, per_prompt, guidance, temperature, top_k)
-    images = len(prompts) * per_prompt
-    seeds = range(images) if seeds is None else seeds
-    if len(seeds) != images:
-        raise ValueError(f"{len(seeds)} seeds for {images} images ({len(prompts)} prompts, {per_prompt} of each)")
-    noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-
+    _check(guidance, temperature, top_k)
+    seeds = seeds_of(prompts, per_prompt, seeds)
+    noise = [torch.Generator().manual_seed(seed) for seed in seeds]
     reading, hidden = _read_prompts(model, processor, prompts, per_prompt, guided=guidance != 1)
     total = model.config.drawn_tokens
-    codes = torch.empty(images, total, dtype=torch.long, device=model.device)
+    codes = torch.empty(len(seeds), total, dtype=torch.long, device=model.device)
     for step in range(total):
         scores = model.gen_head(hidden).float()
         if guidance != 1:
@@ -108,12 +105,30 @@ def _read_prompts(
 ) -> tuple[Reading, Float[Tensor, "R D"]]:
     """Read every prompt: the memory of each image's row and its last hidden state. Under guidance the second half of
     the rows has read the unconditional prompts."""
+    different, rows = rows_of(model, processor, prompts, per_prompt, guided)
+    ids, valid = processor.left_padded(different)
+    ids, valid = ids.to(model.device), valid.to(model.device)
+    reading = model.begin(len(ids), ids.shape[1] + model.config.drawn_tokens)
+    hidden = model.read(model.embed(ids), reading, valid)[:, -1]
+    chosen = torch.tensor(rows, device=model.device)
+    return reading.select(chosen), hidden[chosen]
+
+
+def rows_of(
+    model: JanusCore, processor: JanusProcessor, prompts: Sequence[str], per_prompt: int, guided: bool
+) -> tuple[list[tuple[int, ...]], list[int]]:
+    """The different prompts to read, as tokens, and which of them each image goes on from; under guidance, behind
+    them, which unconditional one.
+
+    Raises:
+        ValueError: a prompt is empty, or too long for the model.
+    """
     asked = [processor.drawing(prompt) for prompt in prompts]
-    room = max(map(len, asked)) + model.config.drawn_tokens
-    if room > model.config.text.max_position_embeddings:
+    longest, image = max(map(len, asked)), model.config.drawn_tokens
+    if longest + image > model.config.text.max_position_embeddings:
         raise ValueError(
-            f"the longest prompt has {max(map(len, asked))} tokens; with the {model.config.drawn_tokens} of an image "
-            f"that is more than the {model.config.text.max_position_embeddings} of this model: shorten it"
+            f"the longest prompt has {longest} tokens; with the {image} of an image that is more than the "
+            f"{model.config.text.max_position_embeddings} of this model: shorten it"
         )
     different: dict[tuple[int, ...], int] = {}
 
@@ -123,12 +138,26 @@ def _read_prompts(
     rows = [row_of(ids) for ids in asked for _ in range(per_prompt)]
     if guided:
         rows += [row_of(processor.unconditional(ids)) for ids in asked for _ in range(per_prompt)]
-    ids, valid = processor.left_padded(list(different))
-    ids, valid = ids.to(model.device), valid.to(model.device)
-    reading = model.begin(len(ids), room)
-    hidden = model.read(model.embed(ids), reading, valid)[:, -1]
-    chosen = torch.tensor(rows, device=model.device)
-    return reading.select(chosen), hidden[chosen]
+    return list(different), rows
+
+
+def seeds_of(prompts: Sequence[str], per_prompt: int, seeds: Sequence[int] | None) -> list[int]:
+    """One seed for each image; 0, 1, 2... unless they are given.
+
+    Raises:
+        TypeError: ``prompts`` is one text.
+        ValueError: there is no prompt, no image of each, or not one seed for each.
+    """
+    if isinstance(prompts, str):
+        raise TypeError("prompts is one text; expected a list of texts (['...'])")
+    if not prompts:
+        raise ValueError("no prompt: expected at least one text that says what to draw")
+    if per_prompt < 1:
+        raise ValueError(f"{per_prompt} images of each prompt; expected at least 1")
+    images = len(prompts) * per_prompt
+    if seeds is not None and len(seeds) != images:
+        raise ValueError(f"{len(seeds)} seeds for {images} images ({len(prompts)} prompts, {per_prompt} of each)")
+    return [int(seed) for seed in (range(images) if seeds is None else seeds)]
 
 
 def _choose(
@@ -152,13 +181,7 @@ def _develop(model: Janus, processor: JanusProcessor, codes: Int[Tensor, "I N"])
     return processor.finished(model.gen_vision_model.decode(codes, (side, side)))
 
 
-def _check(prompts: Sequence[str], per_prompt: int, guidance: float, temperature: float, top_k: int | None) -> None:
-    if isinstance(prompts, str):
-        raise TypeError("prompts is one text; expected a list of texts (['...'])")
-    if not prompts:
-        raise ValueError("no prompt: expected at least one text that says what to draw")
-    if per_prompt < 1:
-        raise ValueError(f"{per_prompt} images of each prompt; expected at least 1")
+def _check(guidance: float, temperature: float, top_k: int | None) -> None:
     if guidance < 1:
         raise ValueError(f"guidance is {guidance:g}; expected 1 (none) or more (the release draws with 5)")
     if temperature < 0:

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dualsight.models.janus import Janus
+from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.types import Conversation
 
 
 def answer(
-    model: Janus,
+    model: JanusCore,
     processor: JanusProcessor,
     conversations: Sequence[Conversation],
     max_tokens: int = 256,
@@ -47,7 +47,7 @@ def answer(
 
 
 def stream(
-    model: Janus,
+    model: JanusCore,
     processor: JanusProcessor,
     conversation: Conversation,
     max_tokens: int = 256,
@@ -69,7 +69,7 @@ def stream(
 
 @torch.inference_mode()
 def _tokens(
-    model: Janus,
+    model: JanusCore,
     processor: JanusProcessor,
     conversations: Sequence[Conversation],
     max_tokens: int,

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from dualsight.nn.config import build
+from dualsight.pathways.dit import DiTConfig
 from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
+from dualsight.pathways.vae import VAEConfig
 from dualsight.pathways.vq import VQConfig
 
 
@@ -48,17 +50,26 @@ class JanusTokens:
 
 
 @dataclass(frozen=True)
+class DiTPathwayConfig:
+    """Making images by a diffusion transformer: its sizes, and the autoencoder in whose latents it works."""
+
+    dit: DiTConfig
+    vae: VAEConfig
+
+
+@dataclass(frozen=True)
 class JanusConfig:
     """Everything that decides what a Janus model computes.
 
-    ``encoder`` None is the ablation of decoupling: the model then understands images through the tokens of its
-    generation pathway.
+    Images are made through ``vq`` (the released way) or through ``dit``, one of the two. ``encoder`` None is the
+    ablation of decoupling: the model then understands images through the tokens of its generation pathway.
     """
 
     text: JanusTextConfig
     encoder: EncoderConfig | None
-    vq: VQConfig
+    vq: VQConfig | None
     tokens: JanusTokens
+    dit: DiTPathwayConfig | None = None
     aligner_depth: int = 2
     """Linear layers of the understanding and of the generation aligner."""
     image_size: int = 384
@@ -69,18 +80,30 @@ class JanusConfig:
     """System prompt of a conversation that gives none."""
 
     def __post_init__(self):
-        if self.image_size % self.vq.factor:
-            raise ValueError(f"an image of {self.image_size} pixels is not made of {self.vq.factor}-pixel tokens")
+        if (self.vq is None) == (self.dit is None):
+            raise ValueError("images are made through vq or through dit: give one of the two")
+        if self.encoder is None and self.vq is None:
+            raise ValueError("without an encoder a model understands through the tokens of vq; there is none")
+        if self.image_size % self.factor:
+            raise ValueError(f"an image of {self.image_size} pixels is not made of {self.factor}-pixel cells")
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a token, or of a cell of latents, on each axis."""
+        if self.vq:
+            return self.vq.factor
+        assert self.dit
+        return 2 ** (len(self.dit.vae.ch_mult) - 1)
 
     @property
     def side(self) -> int:
-        """Rows, and columns, of tokens in an image that it makes."""
-        return self.image_size // self.vq.factor
+        """Rows, and columns, of tokens or latents in an image that it makes."""
+        return self.image_size // self.factor
 
     @property
     def drawn_tokens(self) -> int:
-        """Tokens of an image that it makes."""
-        return self.side**2
+        """Tokens of an image that it makes; a diffusion transformer has none in the sequence."""
+        return self.side**2 if self.vq else 0
 
     @property
     def seen_tokens(self) -> int:

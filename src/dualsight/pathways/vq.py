@@ -96,7 +96,8 @@ class Codebook(nn.Module):
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(size, dim)
-        nn.init.uniform_(self.embedding.weight, -1 / size, 1 / size)
+        with torch.no_grad():  # of length one, or an optimiser's first steps would turn the codes too far or too little
+            self.embedding.weight.copy_(unit(self.embedding.weight))
 
     def nearest(self, features: Float[Tensor, "*B D"]) -> Int[Tensor, "*B"]:
         """The ids of the codes nearest to normalised ``features``."""

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from dualsight.data.mixture import Mixture
 from dualsight.data.packing import pack
 from dualsight.data.rows import Example, Kind
-from dualsight.models.janus import IGNORE
+from dualsight.models.janus_core import IGNORE
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.train.trainer import Examples
 from dualsight.types import Drawing
@@ -35,7 +35,7 @@ class Encoded:
     seen: list[bool]
     """Places of tokens of images to understand."""
     drawn: list[bool]
-    """Places of tokens of an image to make."""
+    """Places that belong to an image to make (see ``JanusBatch.drawn``)."""
     images: list[Tensor] = field(default_factory=list)
     """Prepared images to understand."""
     canvas: Tensor | None = None
@@ -54,7 +54,7 @@ class JanusCollate:
         self.processor, self.capacity, self.caption_drop = processor, capacity, caption_drop
 
     def __call__(self, examples: Sequence[Example], rng: np.random.Generator) -> dict[str, Tensor]:
-        """The fields of a ``JanusBatch``, but with ``canvases`` (K, 3, S, S) in place of their codes."""
+        """The fields of a ``JanusBatch``."""
         encoded = [self.encode(example, rng) for example in examples]
         for example, tokens in zip(examples, encoded, strict=True):
             if len(tokens.ids) > self.capacity:
@@ -95,14 +95,14 @@ class JanusCollate:
     def _drawing(self, drawing: Drawing, without_caption: bool) -> Encoded:
         prompt = self.processor.drawing(drawing.prompt)
         prompt = self.processor.unconditional(prompt) if without_caption else prompt
-        # The last token of an image predicts nothing, so it need not be read; it is, to keep images whole.
         size = self.processor.config.drawn_tokens
         length = len(prompt) + size
         return Encoded(
             [*prompt, *[0] * size],
             [IGNORE] * length,
             [False] * length,
-            [False] * len(prompt) + [True] * size,
+            # what belongs to the image: its tokens, or the prompt where it has no tokens in the sequence
+            [size == 0] * len(prompt) + [True] * size,
             canvas=self.processor.canvas(drawing.image),
         )
 

@@ -20,19 +20,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from dualsight.checkpoints.janus import save_pretrained
 from dualsight.data.rows import KINDS, Kind
-from dualsight.models.janus import Janus, JanusBatch
+from dualsight.models.janus_core import JanusBatch, JanusCore
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.train.janus_data import JanusCollate, JanusPlan
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.samples import Samples
 from dualsight.train.trainer import Examples, Run, batches_of, fit, is_main_process
 
-CODEC, ENCODER, LANGUAGE = "gen_vision_model.", "vision_model.", "language_model."
+CODECS, ENCODER, LANGUAGE = ("gen_vision_model.", "gen_vae."), "vision_model.", "language_model."
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,16 @@ class Stage:
 
 
 JANUS = {
-    "I": Stage("I", (CODEC, ENCODER, LANGUAGE), 1e-3, "cosine", 300, 10_000, 256, (1, 0, 1)),
-    "II": Stage("II", (CODEC, ENCODER), 1e-4, "constant", 5000, 180_000, 512, (2, 3, 5)),
-    "III": Stage("III", (CODEC,), 2e-5, "constant", 0, 24_000, 256, (7, 3, 10), weight_decay=0.1),
+    "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-3, "cosine", 300, 10_000, 256, (1, 0, 1)),
+    "II": Stage("II", (*CODECS, ENCODER), 1e-4, "constant", 5000, 180_000, 512, (2, 3, 5)),
+    "III": Stage("III", CODECS, 2e-5, "constant", 0, 24_000, 256, (7, 3, 10), weight_decay=0.1),
 }
 """Janus-1.3B."""
 
 JANUS_PRO = {
-    "I": Stage("I", (CODEC, ENCODER, LANGUAGE), 1e-3, "constant", 600, 20_000, 256, (1, 0, 3)),
-    "II": Stage("II", (CODEC, ENCODER), 1e-4, "constant", 5000, 270_000, 512, (2, 3, 5)),
-    "III": Stage("III", (CODEC,), 4e-5, "constant", 0, 80_000, 128, (5, 1, 4)),
+    "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-3, "constant", 600, 20_000, 256, (1, 0, 3)),
+    "II": Stage("II", (*CODECS, ENCODER), 1e-4, "constant", 5000, 270_000, 512, (2, 3, 5)),
+    "III": Stage("III", CODECS, 4e-5, "constant", 0, 80_000, 128, (5, 1, 4)),
 }
 """Janus-Pro (the 7B stops stage III after 40,000 steps)."""
 
@@ -74,16 +73,12 @@ BETAS, CLIP = (0.9, 0.95), 1.0
 class JanusTraining(nn.Module):
     """A Janus under the sum of its two losses; ``forward`` takes what :class:`JanusCollate` makes."""
 
-    def __init__(self, model: Janus):
+    def __init__(self, model: JanusCore):
         super().__init__()
         self.model = model
 
-    def forward(self, canvases: Tensor | None = None, **batch: Tensor) -> dict[str, Tensor]:
-        codes = None
-        if canvases is not None:
-            with torch.no_grad():  # the tokenizer never learns here
-                codes = self.model.gen_vision_model.encode(canvases)
-        losses = self.model(JanusBatch(codes=codes, **batch))
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        losses = self.model(JanusBatch(**batch))
         return {
             "loss": losses.text + losses.image,
             "text_loss": losses.text,
@@ -92,7 +87,7 @@ class JanusTraining(nn.Module):
         }
 
 
-def freeze(model: Janus, stage: Stage) -> None:
+def freeze(model: JanusCore, stage: Stage) -> None:
     """Let learn what learns in a stage, and nothing else."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(stage.frozen))
@@ -117,7 +112,7 @@ def run_of(stage: Stage, out: Path, processes: int = 1, **changes) -> Run:
 
 
 def train_stage(
-    model: Janus,
+    model: JanusCore,
     processor: JanusProcessor,
     stage: Stage,
     sources: Mapping[Kind, Examples],

@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import TrainerCallback
 
 from dualsight.data.files import replacing
-from dualsight.inference.image import draw
-from dualsight.models.janus import Janus
+from dualsight.inference.assistant import Assistant
+from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.types import Frame
 
@@ -33,7 +33,7 @@ def contact_sheet(images: Sequence[Frame], columns: int = COLUMNS, margin: int =
 class Samples(TrainerCallback):
     """Writes ``step-000500.png`` every ``every`` steps. What it draws changes nothing of the training."""
 
-    def __init__(self, model: Janus, processor: JanusProcessor, prompts: Sequence[str], folder: Path, every: int):
+    def __init__(self, model: JanusCore, processor: JanusProcessor, prompts: Sequence[str], folder: Path, every: int):
         self.model, self.processor, self.prompts = model, processor, list(prompts)
         self.folder, self.every = folder, every
 
@@ -42,7 +42,7 @@ class Samples(TrainerCallback):
             return control
         training, random = self.model.training, torch.get_rng_state()
         self.model.eval()
-        images = draw(self.model, self.processor, self.prompts)
+        images = Assistant(self.model, self.processor).generate_images(self.prompts)
         self.model.train(training)
         torch.set_rng_state(random)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,77 @@
+"""A Janus with its processor: what most users want, in four lines.
+
+model = Assistant.from_pretrained("checkpoints/janus_tiny")
+image, = model.generate_images(["a red circle left of a blue star"], seeds=[7])
+model.answer(image, "What is left of the star?")
+model.chat([Conversation(...), Conversation(...)])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from dualsight.checkpoints.janus import from_pretrained
+from dualsight.inference.flow import draw_by_flow
+from dualsight.inference.image import draw
+from dualsight.inference.text import answer, stream
+from dualsight.models.janus import Janus
+from dualsight.models.janus_core import JanusCore
+from dualsight.models.janus_dit import JanusDiT
+from dualsight.models.janus_processor import JanusProcessor
+from dualsight.types import IMAGE_MARK, Conversation, Frame, Picture, Turn
+
+OF_TOKENS, OF_FLOW = {"temperature", "top_k"}, {"steps", "solver"}
+"""Settings that only one way of making images has."""
+
+
+class Assistant:
+    """Answers about images and makes images. Holds no state: each call is a function of its arguments."""
+
+    def __init__(self, model: JanusCore, processor: JanusProcessor):
+        self.model, self.processor = model, processor
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Assistant:
+        """Load a folder of ours, of the official release or of transformers; CheckpointError where it is none."""
+        return cls(*from_pretrained(folder, device, dtype))
+
+    def generate_images(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int] | None = None,
+        per_prompt: int = 1,
+        guidance: float | None = None,
+        **settings,
+    ) -> list[Frame]:
+        """Images of many prompts in one batch; see ``image.draw`` (temperature, top_k) and ``flow.draw_by_flow``
+        (steps, solver) for the settings of the two ways of making them. ``guidance`` None is each way's own.
+
+        Raises:
+            ValueError: a setting is of the other way; and what the two raise.
+        """
+        if guidance is not None:
+            settings["guidance"] = guidance
+        flow = isinstance(self.model, JanusDiT)
+        if foreign := sorted(settings.keys() & (OF_TOKENS if flow else OF_FLOW)):
+            raise ValueError(f"this model draws {'by flow' if flow else 'token by token'}: it has no {foreign[0]}")
+        if flow:
+            return draw_by_flow(self.model, self.processor, prompts, seeds, per_prompt, **settings)
+        return draw(cast(Janus, self.model), self.processor, prompts, seeds, per_prompt, **settings)
+
+    def chat(self, conversations: Sequence[Conversation], **settings) -> list[str]:
+        """The assistant's next turn in each conversation; see ``text.answer``."""
+        return answer(self.model, self.processor, conversations, **settings)
+
+    def answer(self, image: Picture, question: str, **settings) -> str:
+        """One question about one image."""
+        return self.chat([Conversation((Turn("user", f"{IMAGE_MARK}\n{question}"),), (image,))], **settings)[0]
+
+    def stream(self, conversation: Conversation, **settings) -> Iterator[str]:
+        """The assistant's next turn, piece by piece; see ``text.stream``."""
+        return stream(self.model, self.processor, conversation, **settings)

@@ -1,0 +1,66 @@
+"""Janus with a diffusion transformer: the generation pathway of the document that names "DiT", and of many after it.
+
+::
+
+    image ---> Encoder ---> aligner ---+
+                                       v
+    text ---> embed_tokens ---> language model ---> lm_head ---> text
+                                       |
+                        hidden states of the prompt
+                                       v
+    noise ------------------------>   DiT   ---> latents ---> VAE (decode) ---> image
+
+The language model reads the prompt once; it is not in the loop of sampling. It learns from both tasks: the gradient of
+the flow passes through the hidden states.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dualsight.models.janus_config import JanusConfig
+from dualsight.models.janus_core import JanusBatch, JanusCore, Losses
+from dualsight.pathways.dit import DiT
+from dualsight.pathways.flow import flow_loss
+from dualsight.pathways.vae import VAE
+
+
+class JanusDiT(JanusCore):
+    """A Janus whose images come out of a rectified flow."""
+
+    def __init__(self, config: JanusConfig):
+        super().__init__(config)
+        if config.dit is None:
+            raise ValueError("this model makes images through a diffusion transformer, its config has none (see Janus)")
+        if config.dit.dit.condition_width != config.text.hidden_size:
+            raise ValueError(
+                f"the diffusion transformer reads states of width {config.dit.dit.condition_width}, the language "
+                f"model's are {config.text.hidden_size} wide"
+            )
+        self.gen_vae = VAE(config.dit.vae)
+        self.dit = DiT(config.dit.dit)
+
+    def forward(self, batch: JanusBatch) -> Losses:
+        """Cross-entropy of the text, and the flow's squared error of the images, that a batch teaches."""
+        hidden = self.hidden_states(batch, self.embed(batch.ids, batch.images, batch.seen))
+        text, tokens = self.text_loss(batch, hidden)
+        if batch.canvases is None:
+            return Losses(text, hidden.new_zeros(()), tokens, 0)
+        with torch.no_grad():  # the autoencoder is learnt by itself, before
+            latents = self.gen_vae.encode(batch.canvases)
+        states, visible = prompts_of(batch, hidden)
+        if len(states) != len(latents):
+            raise ValueError(f"{len(states)} prompts ask for images, {len(latents)} images came with them")
+        condition = self.dit.condition(states, visible)
+        image = flow_loss(lambda x, t: self.dit(x, t, condition), latents)
+        return Losses(text, image, tokens, len(latents))
+
+
+def prompts_of(batch: JanusBatch, hidden: Float[Tensor, "B L D"]) -> tuple[Float[Tensor, "K P D"], Bool[Tensor, "K P"]]:
+    """The hidden states of every prompt for an image, padded at the end, in the order of the images."""
+    example = batch.segments + batch.segments.max() * torch.arange(len(batch.ids), device=batch.ids.device)[:, None]
+    _, lengths = example[batch.drawn].unique_consecutive(return_counts=True)
+    states = torch.nn.utils.rnn.pad_sequence(hidden[batch.drawn].split(lengths.tolist()), batch_first=True)
+    return states, torch.arange(states.shape[1], device=states.device) < lengths[:, None]

@@ -1,0 +1,205 @@
+"""The other generation pathway: a diffusion transformer over image latents, conditioned on the LLM's hidden states.
+
+    states -> connector -> condition tokens --+--> mean --+
+    t -> sines and cosines -> MLP ------------|-----------+--> c: shift, scale and gate of every block (adaLN-zero)
+                                              v           v
+    x_t -> patches -> n x [self-attention, cross-attention, MLP] -> norm, linear -> patches -> velocity
+
+The transformer and adaLN-zero are DiT's (arXiv:2212.09748), cross-attention to text is PixArt's (arXiv:2310.00426);
+positions are a RoPE over rows and columns, so that other sizes and shapes run, too. Gates, cross-attention and the
+last layer start at zero: at first, every block passes its input on and the velocity is zero. What is done with the
+velocity stands in ``flow``. The LLM runs once per image: what follows from its states alone is a :class:`Condition`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dualsight.nn.attention import Attention, Mlp
+from dualsight.nn.rope import Rope, grid_rope
+from dualsight.pathways.flow import Progress, Solver, guided, integrate, seeded_noise
+
+SINES = 256
+"""Width of the embedding of t before its MLP."""
+
+Latents = Float[Tensor, "B C h w"]
+Tokens = Float[Tensor, "B N D"]
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Sizes of a diffusion transformer; the defaults are TINY's."""
+
+    channels: int = 4
+    """Of the latents."""
+    patch: int = 1
+    """Latent cells per token on each axis."""
+    width: int = 192
+    depth: int = 6
+    heads: int = 6
+    mlp_ratio: float = 4.0
+    condition_width: int = 128
+    """Width of the language model's hidden states."""
+    rope_base: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.width % (4 * self.heads):
+            raise ValueError(f"a width of {self.width} does not split into {self.heads} heads of 4n channels")
+
+
+TINY = DiTConfig()
+DIT_XL = DiTConfig(patch=2, width=1152, depth=28, heads=16, condition_width=2048)
+"""DiT-XL/2, on the hidden states of Janus-1.3B."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a prompt says to the transformer: computed once, read at every step."""
+
+    tokens: Tokens
+    """The first of them is learned and says nothing: a prompt without a token is defined, too."""
+    visible: Bool[Tensor, "B N"]
+    pooled: Float[Tensor, "B D"]
+    """The mean of the visible tokens, projected."""
+
+
+class CrossAttention(nn.Module):
+    """Image tokens attend to the visible tokens of a condition."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.kv, self.proj = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+        zero(self.proj)
+
+    def forward(self, x: Tokens, condition: Condition) -> Tokens:
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, head_dim)
+            for part in (self.q(x), *self.kv(condition.tokens).chunk(2, -1))
+        )
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=condition.visible[:, None, None])
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class DiTBlock(nn.Module):
+    """Self-attention, cross-attention and MLP; the first and the last modulated by ``c``."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim = config.width
+        self.norm1, self.norm3 = (nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False) for _ in range(2))
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, config.heads, qk_norm=True)
+        self.cross = CrossAttention(dim, config.heads)
+        self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
+        self.modulation = nn.Linear(dim, 6 * dim)
+        zero(self.modulation)
+
+    def forward(self, x: Tokens, c: Float[Tensor, "B 1 D"], condition: Condition, rope: Rope) -> Tokens:
+        shift1, scale1, gate1, shift3, scale3, gate3 = self.modulation(c).chunk(6, -1)
+        x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), rope)
+        x = x + self.cross(self.norm2(x), condition)
+        return x + gate3 * self.mlp(modulate(self.norm3(x), shift3, scale3))
+
+
+class DiT(nn.Module):
+    """``v(x, t | condition)``, computed in the type of the weights and returned in float32."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.connector = nn.Sequential(
+            nn.RMSNorm(c.condition_width, eps=1e-6), Mlp(c.condition_width, c.width, c.width)
+        )
+        self.nothing = nn.Parameter(torch.randn(1, 1, c.width) * 0.02)
+        self.pool = nn.Linear(c.width, c.width)
+        self.time = Mlp(SINES, c.width, c.width)
+        self.patch_embed = nn.Linear(c.channels * c.patch**2, c.width)
+        self.blocks = nn.ModuleList(DiTBlock(c) for _ in range(c.depth))
+        self.norm = nn.LayerNorm(c.width, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Linear(c.width, 2 * c.width)
+        self.out = nn.Linear(c.width, c.channels * c.patch**2)
+        zero(self.modulation)
+        zero(self.out)
+
+    def condition(self, states: Float[Tensor, "B L Dc"], visible: Bool[Tensor, "B L"]) -> Condition:
+        """What the blocks read of hidden ``states`` of the language model; states that are not ``visible`` (padding)
+        change nothing."""
+        tokens = self.connector(states.to(self.nothing.dtype))
+        tokens = torch.cat([self.nothing.expand(len(tokens), -1, -1), tokens], 1)
+        visible = F.pad(visible.bool(), (1, 0), value=True)
+        weights = visible / visible.sum(1, keepdim=True)
+        return Condition(tokens, visible, self.pool((weights[:, None].to(tokens.dtype) @ tokens)[:, 0]))
+
+    def forward(self, x: Latents, t: Float[Tensor, " B"], condition: Condition) -> Latents:
+        """The velocity at ``x`` and ``t`` in [0, 1].
+
+        Raises:
+            ValueError: the latents have other channels than the config's, or do not divide into patches.
+        """
+        c, (rows, columns) = self.config, x.shape[-2:]
+        if x.shape[1] != c.channels or rows % c.patch or columns % c.patch:
+            raise ValueError(f"latents {tuple(x.shape)}; expected {c.channels} channels, sides multiples of {c.patch}")
+        rope = grid_rope(rows // c.patch, columns // c.patch, 0, c.width // c.heads, c.rope_base, x.device)
+        sines = time_embedding(t).to(self.nothing.dtype)
+        signal = F.silu(self.time(sines) + condition.pooled)[:, None]  # (B, 1, D)
+        h = rearrange(x.to(self.nothing.dtype), "b c (h p) (w q) -> b (h w) (c p q)", p=c.patch, q=c.patch)
+        h = self.patch_embed(h)  # (B, N, D)
+        for block in self.blocks:
+            h = block(h, signal, condition, rope)
+        shift, scale = self.modulation(signal).chunk(2, -1)
+        v = self.out(modulate(self.norm(h), shift, scale))
+        return rearrange(v, "b (h w) (c p q) -> b c (h p) (w q)", h=rows // c.patch, p=c.patch, q=c.patch).float()
+
+
+def zero(layer: nn.Linear) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+def modulate(x: Tokens, shift: Tensor, scale: Tensor) -> Tokens:
+    return x * (1 + scale) + shift
+
+
+def time_embedding(t: Float[Tensor, " B"]) -> Float[Tensor, "B {SINES}"]:
+    """Cosines and sines of ``1000 t`` at frequencies from 1 down to 1 / 10000, as in DiT."""
+    frequency = 10000.0 ** (-torch.arange(SINES // 2, device=t.device) / (SINES // 2))
+    angle = 1000 * t.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+def sample(
+    dit: DiT,
+    condition: Condition,
+    unconditional: Condition | None,
+    seeds: Sequence[int],
+    size: tuple[int, int],
+    *,
+    guidance: float = 3.0,
+    steps: int = 20,
+    solver: Solver = "heun",
+    on_step: Progress | None = None,
+) -> Latents:
+    """Latents of ``size`` (rows, columns), one for each row of the condition and its seed.
+
+    Args:
+        unconditional: the prompt to guide away from, one row for each; None suffices at guidance 1.
+        on_step: sees the number of steps done, that of all steps, and the latents that the path leads to by now.
+
+    Raises:
+        ValueError: there are not as many seeds as rows, or guidance without an unconditional prompt.
+    """
+    if len(seeds) != len(condition.tokens):
+        raise ValueError(f"{len(seeds)} seeds for {len(condition.tokens)} prompts: one for each image")
+    away = partial(dit, condition=unconditional) if unconditional else None
+    velocity = guided(partial(dit, condition=condition), away, guidance)
+    noise = seeded_noise(seeds, (dit.config.channels, *size), condition.tokens.device)
+    return integrate(velocity, noise, steps, solver, on_step)
