@@ -22,6 +22,8 @@ Split = Literal["train", "val_seen", "val_unseen", "test"]
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "janus_vln_tiny"
 """The shipped navigator, in a checkout."""
+JANUS = CHECKPOINT.with_name("janus_tiny")
+"""The shipped Janus."""
 
 
 def demo(
@@ -65,7 +67,7 @@ def navigate(
 
 
 def evaluate(
-    out: Path,
+    out: Path | None = None,
     agent: str = str(CHECKPOINT),
     protocol: str = "house",
     split: Split = "val_unseen",
@@ -76,11 +78,16 @@ def evaluate(
     control: Control = "none",
     seed: int = 0,
     rows: PositiveInt = 4,
+    suite: Literal["janus-house", "geneval-shapes"] | None = None,
+    model: Path = JANUS,
+    count: PositiveInt | None = None,
 ) -> None:
-    """Evaluate an agent under a protocol; killed and resumed, or sharded by torchrun, the numbers are the same.
+    """Evaluate a navigator under a protocol, or a Janus on a suite. The last line is for machines.
+
+    Walks that are killed and resumed, or sharded by torchrun, give the same numbers.
 
     Args:
-        out: the folder of results.json and episodes.jsonl.
+        out: the folder of results.json and episodes.jsonl; a suite's is runs/SUITE-seedN by default.
         agent: a checkpoint folder, or "expert", "random", "forward".
         protocol: r2r-ce, rxr-ce, janusvln-release or house.
         split: which house seeds.
@@ -89,9 +96,21 @@ def evaluate(
         episodes_per_house: how many episodes in each.
         episodes: an R2R-CE json.gz file to walk instead.
         control: blind (grey frames) or deaf (no instruction).
-        seed: of the episodes.
+        seed: of the episodes, or of the suite's test set.
         rows: episodes walked side by side.
+        suite: judge a Janus instead: janus-house asks about scenes and rooms, geneval-shapes has it draw.
+        model: that Janus.
+        count: of a suite, questions of each kind or prompts of each category.
     """
+    if suite:
+        from dualsight.bench.janus import evaluate_janus
+        from dualsight.bench.scores import last_line as suite_line
+
+        result = evaluate_janus(suite, model, seed, out or Path("runs") / f"{suite}-seed{seed}", count)
+        print(suite_line(result))
+        return
+    if out is None:
+        raise ValueError("say where the walks are to be kept: --out FOLDER (the same folder resumes)")
     from dualsight.bench.house import build_episodes, describe_agent, evaluate_houses, last_line, make_agent
     from dualsight.data.r2r import read_episodes
     from dualsight.envs.house_env import HouseEnvironment
@@ -356,6 +375,106 @@ def train_dagger(
     collect_houses(out, chosen, episodes_per_house, Mixture(beta), None, name, seed, part, learner, rows)
 
 
+def data_rooms(out: Path, house_seeds: str, per_house: PositiveInt = 48, seed: int = 0) -> None:
+    """Take pictures of rooms in generated houses, labelled with what they show, a shard for each house.
+
+    Args:
+        out: folder of the shards; those that are there are kept.
+        house_seeds: 0:100 for the houses 0 to 99.
+        per_house: pictures of each.
+        seed: of places and directions.
+    """
+    from dualsight.envs.houses import seed_range
+    from dualsight.train.rooms import collect
+
+    collect(seed_range(house_seeds), out, per_house, seed=seed)
+
+
+def train_codec(
+    data: str | list[str],
+    out: Path,
+    kind: Literal["vq", "vae"] = "vq",
+    steps: PositiveInt = 3000,
+    batch: PositiveInt = 16,
+    learning_rate: float = 2e-3,
+    seed: int = 42,
+) -> None:
+    """Train an image tokenizer (vq) or an autoencoder (vae) of TINY size on the images of drawings.
+
+    Args:
+        data: scenes, rooms:FOLDER, or a file; or [several].
+        out: checkpoints, and the codec at the end. The same command resumes.
+        kind: which.
+        steps: of the optimiser.
+        batch: images per step and process.
+        learning_rate: its peak.
+        seed: of weights and order.
+    """
+    from dualsight.train.codecs import train_vae, train_vq
+    from dualsight.train.janus_sources import Frames, open_sources
+    from dualsight.train.trainer import Run
+
+    images = Frames(open_sources([data] if isinstance(data, str) else data, seed=seed))
+    (train_vq if kind == "vq" else train_vae)(images, Run(out, steps, learning_rate, batch, seed=seed))
+
+
+def train_encoder(
+    data: str | list[str],
+    out: Path,
+    kind: Literal["siglip", "clip", "dinov2"] = "siglip",
+    steps: PositiveInt = 2000,
+    batch: PositiveInt = 64,
+    learning_rate: float = 1e-3,
+    seed: int = 42,
+) -> None:
+    """Train an understanding encoder of TINY size on images and their prompts, by SigLIP's loss.
+
+    Args:
+        data: scenes, rooms:FOLDER, or a file; or [several].
+        out: checkpoints, and the weights at the end. The same command resumes.
+        kind: the architecture.
+        steps: of the optimiser.
+        batch: pairs per step and process.
+        learning_rate: its peak.
+        seed: of weights and order.
+    """
+    from dualsight.train.contrastive import pretrain_encoder
+    from dualsight.train.janus_sources import new_janus, open_sources, pictures_of, tiny
+    from dualsight.train.trainer import Run
+
+    sources = open_sources([data] if isinstance(data, str) else data, seed=seed)
+    model, processor = new_janus(tiny(kind, "vq"), sources, None, None, seed)
+    run = Run(out, steps, learning_rate, batch, seed=seed)
+    pretrain_encoder(model.vision_model, processor, pictures_of(sources), run)
+
+
+def train_new(
+    data: str | list[str],
+    out: Path,
+    codec: Path,
+    encoder: Path | None = None,
+    kind: Literal["siglip", "clip", "dinov2", "none"] = "siglip",
+    generation: Literal["vq", "dit"] = "vq",
+    seed: int = 42,
+) -> None:
+    """Put together a Janus of TINY size for `train janus --init`: its language model knows nothing yet.
+
+    Args:
+        data: what it will learn from: its words are the tokenizer's.
+        out: folder of the model.
+        codec: output of `train codec`.
+        encoder: output of `train encoder`.
+        kind: the encoder's architecture; none is the ablation that understands through the generation pathway.
+        generation: how it makes images: token by token, or by a diffusion transformer.
+        seed: of the random weights.
+    """
+    from dualsight.checkpoints.janus import save_pretrained
+    from dualsight.train.janus_sources import new_janus, open_sources, tiny
+
+    sources = open_sources([data] if isinstance(data, str) else data, seed=seed)
+    save_pretrained(*new_janus(tiny(kind, generation), sources, codec, encoder, seed), out)
+
+
 def train_janus(
     init: Path,
     data: str | list[str],
@@ -380,7 +499,8 @@ def train_janus(
 
     Args:
         init: a folder with a Janus of ours, of the official release or of transformers.
-        data: one file or folder, or [several]; see `data validate` for the kinds. Rows may be mixed.
+        data: one file or folder, or [several]; see `data validate` for the kinds. Rows may be mixed. Also scenes (made
+            as they are asked for), and rooms:FOLDER (of `data rooms`).
         out: checkpoints, samples, and the model at the end. The same command resumes.
         stage: what learns: I aligners and heads, II all but the encoder and tokenizer, III all but the tokenizer.
         recipe: whose learning rate, schedule and ratio.
@@ -399,12 +519,11 @@ def train_janus(
         seed: of order and dropped captions.
     """
     from dualsight.checkpoints.janus import from_pretrained
-    from dualsight.data.chats import by_kind, open_data
-    from dualsight.data.reader import Joined
+    from dualsight.train.janus_sources import open_sources
     from dualsight.train.janus_stages import JANUS, JANUS_PRO, run_of, train_stage
 
     chosen = (JANUS if recipe == "janus" else JANUS_PRO)[stage]
-    sources = by_kind(Joined([open_data(path) for path in ([data] if isinstance(data, str) else data)]))
+    sources = open_sources([data] if isinstance(data, str) else data, seed=seed)
     prompts = [line.strip() for line in sample_prompts.read_text().splitlines()] if sample_prompts else []
     run = run_of(
         chosen, out, steps=steps, batch=batch, learning_rate=learning_rate or chosen.learning_rate,
@@ -548,12 +667,21 @@ COMMANDS: dict[str, Any] = {
     "demo": demo,
     "navigate": navigate,
     "eval": evaluate,
-    "data": {"house": data_house, "episodes": data_episodes, "walks": data_walks, "validate": data_validate},
+    "data": {
+        "house": data_house,
+        "episodes": data_episodes,
+        "walks": data_walks,
+        "rooms": data_rooms,
+        "validate": data_validate,
+    },
     "train": {
         "spatial": train_spatial,
         "semantic": train_semantic,
         "imitate": train_imitate,
         "dagger": train_dagger,
+        "codec": train_codec,
+        "encoder": train_encoder,
+        "new": train_new,
         "janus": train_janus,
     },
     "chat": chat,

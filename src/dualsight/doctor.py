@@ -17,7 +17,10 @@ from rich.markup import escape
 from rich.table import Table
 
 GIB = 2**30
-EXTRAS = {"numba": "sim", "gymnasium": "sim", "av": "video", "moderngl": "gl", "datasets": "data", "peft": "lora"}
+EXTRAS = {
+    "numba": "sim", "gymnasium": "sim", "av": "video", "moderngl": "gl", "datasets": "data", "peft": "lora",
+    "diffusers": "diffusion",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

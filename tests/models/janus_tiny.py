@@ -7,9 +7,9 @@ from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from dualsight.checkpoints.janus import TOKEN_NAMES, tokens_of
+from dualsight.checkpoints.janus import tokens_of
 from dualsight.models.janus import Janus, JanusConfig
-from dualsight.models.janus_config import JanusTextConfig
+from dualsight.models.janus_config import TOKEN_NAMES, JanusTextConfig
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.encoders import EncoderConfig
 from dualsight.pathways.vq import VQConfig

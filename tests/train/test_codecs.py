@@ -24,9 +24,15 @@ from dualsight.train.codecs import (
 from dualsight.train.trainer import Run
 
 SMALL_VQ = replace(
-    TINY_VQ, base_channels=8, encoder_ch_mult=(1, 2), decoder_ch_mult=(1, 2), z_channels=8, codebook_size=32
+    TINY_VQ,
+    base_channels=8,
+    encoder_ch_mult=(1, 2),
+    decoder_ch_mult=(1, 2),
+    z_channels=8,
+    codebook_size=32,
+    norm_groups=2,
 )
-SMALL_VAE = replace(TINY_VAE, base_channels=8, ch_mult=(1, 2))
+SMALL_VAE = replace(TINY_VAE, base_channels=8, ch_mult=(1, 2), norm_groups=2)
 
 
 def shapes(count: int = 12) -> list[np.ndarray]:
@@ -40,7 +46,7 @@ def shapes(count: int = 12) -> list[np.ndarray]:
     return list(images)
 
 
-def losses(model, steps: int, rate: float = 3e-3) -> list[dict[str, float]]:
+def losses(model, steps: int, rate: float = 5e-3) -> list[dict[str, float]]:
     optimiser = torch.optim.AdamW(model.parameters(), rate)
     batch, seen = pixels(shapes()), []
     for _ in range(steps):
@@ -72,21 +78,23 @@ def test_the_tokenizer_learns_and_reports():
     torch.manual_seed(0)
     seen = losses(VQTraining(VQTokenizer(SMALL_VQ), LossWeights(), Revival()), 40)
     assert seen[-1]["loss"] < 0.6 * seen[0]["loss"]
-    assert seen[-1]["psnr"] > seen[0]["psnr"] + 3
-    assert 0 < seen[-1]["codebook_use"] <= 1
+    assert seen[-1]["psnr"] > seen[0]["psnr"] + 2.5
+    assert seen[0]["revived"] > 16, "the codebook starts on the features of the first batch"
+    assert 0.2 < seen[-1]["codebook_use"] <= 1
     assert {"bands", "commitment", "revived"} <= seen[-1].keys()
 
 
 def test_the_vae_learns_and_reports():
     torch.manual_seed(0)
-    seen = losses(VAETraining(VAE(SMALL_VAE), LossWeights()), 40)
+    seen = losses(VAETraining(VAE(SMALL_VAE), LossWeights()), 30)
     assert seen[-1]["loss"] < 0.6 * seen[0]["loss"]
-    assert seen[-1]["psnr"] > seen[0]["psnr"] + 3 and seen[-1]["kl"] > 0
+    assert seen[-1]["psnr"] > seen[0]["psnr"] + 2.5 and seen[-1]["kl"] > 0
 
 
 def test_codes_that_nothing_chooses_come_back_where_features_are():
     torch.manual_seed(0)
     model = VQTraining(VQTokenizer(SMALL_VQ), LossWeights(), Revival(decay=0.5, share=0.2))
+    model.uses.fill_(1)
     batch = pixels(shapes())["images"]
     codes = model.tokenizer.quantize.embedding.weight
     alive = model.tokenizer(batch).ids.unique()
@@ -96,7 +104,7 @@ def test_codes_that_nothing_chooses_come_back_where_features_are():
     moved = (codes != before).any(1)
     assert int(moved.sum()) == revived[2]
     features = model.tokenizer.features(batch).flatten(0, 1)
-    assert (torch.cdist(codes[moved], features).amin(1) < 1e-5).all()
+    assert (torch.cdist(codes[moved], features).amin(1) < 1e-3).all()
     assert len(model.tokenizer(batch).ids.unique()) > len(alive)
     model.eval()
     before = codes.detach().clone()

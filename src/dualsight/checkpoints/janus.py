@@ -24,22 +24,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from dualsight.checkpoints.weights import CheckpointError, WeightFiles, check_names, save_weights, write_json
 from dualsight.models.janus import Janus
-from dualsight.models.janus_config import UNDERSTANDING_PROMPT, JanusConfig, JanusTextConfig, JanusTokens
+from dualsight.models.janus_config import TOKEN_NAMES, UNDERSTANDING_PROMPT, JanusConfig, JanusTextConfig, JanusTokens
 from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
 from dualsight.pathways.vq import UNUSED, VQConfig
-
-TOKEN_NAMES = {
-    "bos": "<｜begin▁of▁sentence｜>",  # noqa: RUF001
-    "eos": "<｜end▁of▁sentence｜>",  # noqa: RUF001
-    "pad": "<｜▁pad▁｜>",  # noqa: RUF001
-    "begin_image": "<begin_of_image>",
-    "end_image": "<end_of_image>",
-    "image": "<image_placeholder>",
-}
-"""How the releases' tokenizers call the tokens that the model has to know."""
 
 PRO_ROLES, FIRST_ROLES = ("<|User|>", "<|Assistant|>"), ("User", "Assistant")
 POOL = "vision_model.vision_tower.attn_pool."

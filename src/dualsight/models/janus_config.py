@@ -8,7 +8,9 @@ from typing import Any, Literal
 from dualsight.nn.config import build
 from dualsight.pathways.dit import DiTConfig
 from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
+from dualsight.pathways.vae import TINY as TINY_VAE
 from dualsight.pathways.vae import VAEConfig
+from dualsight.pathways.vq import TINY as TINY_VQ
 from dualsight.pathways.vq import VQConfig
 
 
@@ -34,6 +36,17 @@ class JanusTextConfig:
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
+
+
+TOKEN_NAMES = {
+    "bos": "<｜begin▁of▁sentence｜>",  # noqa: RUF001
+    "eos": "<｜end▁of▁sentence｜>",  # noqa: RUF001
+    "pad": "<｜▁pad▁｜>",  # noqa: RUF001
+    "begin_image": "<begin_of_image>",
+    "end_image": "<end_of_image>",
+    "image": "<image_placeholder>",
+}
+"""How the tokenizers of the releases call the tokens that the model has to know."""
 
 
 @dataclass(frozen=True)
@@ -150,3 +163,18 @@ JANUS_PRO_1B = JanusConfig(
 JANUS_PRO_7B = replace(JANUS_PRO_1B, text=JanusTextConfig(102400, 4096, 11008, 30, 32, 32), tokens=PRO_7B_TOKENS)
 
 JANUS_1_3B = replace(JANUS_PRO_1B, tokens=PRO_7B_TOKENS, roles=("User", "Assistant"))
+
+TINY = JanusConfig(
+    text=JanusTextConfig(512, 256, 704, 6, 8, 8, max_position_embeddings=1024),
+    encoder=EncoderConfig("siglip", 64, 8, 128, 4, 4),
+    vq=TINY_VQ,
+    tokens=JanusTokens(*range(6)),
+    image_size=64,
+    roles=("User", "Assistant"),
+)
+"""Small enough to train and to run on two CPU cores: images of 64 x 64 pixels, 64 tokens to see and 64 to make."""
+
+TINY_DIT = replace(
+    TINY, vq=None, dit=DiTPathwayConfig(DiTConfig(channels=TINY_VAE.latent_channels, condition_width=256), TINY_VAE)
+)
+"""The same with a diffusion transformer."""

@@ -7,20 +7,25 @@ sizes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from dualsight.models.janus_config import JanusConfig
+from dualsight.models.janus_config import TOKEN_NAMES, JanusConfig
 from dualsight.pictures import open_picture
 from dualsight.types import IMAGE_MARK, Conversation, Frame, Picture
 
+WORD = r"\w+|[^\w\s]+"
+"""What one token of a word-level tokenizer is."""
 GREY = 127
 """What fills a picture up to a square: int(0.5 * 255)."""
 LEAST_SIDE = 14
@@ -182,3 +187,17 @@ def _check(conversation: Conversation) -> None:
         )
     if any(IMAGE_MARK in turn.text for turn in turns if turn.role == "assistant"):
         raise ValueError(f"an assistant's turn holds {IMAGE_MARK}; only the user shows images")
+
+
+def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer for models trained from nothing: lower-cased words, punctuation apart, the special tokens
+    under the names that the releases give them, ``<unk>`` for every other word."""
+    marks = [*TOKEN_NAMES.values()]
+    vocabulary = [*marks, "<unk>", *sorted({word for text in words for word in re.findall(WORD, text.lower())})]
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in marks])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token=TOKEN_NAMES["pad"], eos_token=TOKEN_NAMES["eos"]
+    )

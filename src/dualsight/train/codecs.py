@@ -42,7 +42,9 @@ class LossWeights:
     """What each term of a codec's loss counts; L1 and L2 count 1."""
 
     bands: float = 1.0
-    commitment: float = 0.25
+    commitment: float = 0.05
+    """LlamaGen has 0.25. In the first steps of a small run that is all that the encoder hears: its features gather in
+    one place. Unit vectors cannot run away from the codes, so little holds them."""
     kl: float = 1e-3
 
 
@@ -50,8 +52,8 @@ class LossWeights:
 class Revival:
     """When a code counts as dead: its moving average (``decay`` per step) of uses is below ``share`` of the mean."""
 
-    decay: float = 0.95
-    share: float = 0.05
+    decay: float = 0.9
+    share: float = 0.1
 
 
 def train_vq(
@@ -103,8 +105,8 @@ class VQTraining(nn.Module):
     def __init__(self, tokenizer: VQTokenizer, weights: LossWeights, revival: Revival):
         super().__init__()
         self.tokenizer, self.weights, self.revival = tokenizer, weights, revival
-        # 1 is a fair share; a new code has the benefit of the doubt
-        self.register_buffer("uses", torch.ones(tokenizer.config.codebook_size))
+        # 1 is a fair share. All codes are born dead: the first batch puts them where its features are.
+        self.register_buffer("uses", torch.zeros(tokenizer.config.codebook_size))
 
     def forward(self, images: Images) -> dict[str, Tensor]:
         output = self.tokenizer(images)

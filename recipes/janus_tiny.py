@@ -1,0 +1,80 @@
+"""Janus TINY on generated scenes and rooms (no row of the paper: a model of its size, trained from nothing on CPU).
+
+    python recipes/janus_tiny.py --out runs/janus              # everything, in order; resumes where it was
+    python recipes/janus_tiny.py --out runs/janus --dry-run    # print the commands
+
+Stages: pictures of rooms -> image tokenizer -> understanding encoder -> a new model -> stages I, II and III of the
+paper -> both suites. The published learning rates are for models of a billion parameters; those here are for TINY.
+Each command can be killed: running the recipe again goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of the run. Steps are of two processes with one thread each."""
+
+    processes: int = 2
+    rooms: str = "0:120"
+    codec_steps: int = 2000
+    encoder_steps: int = 1500
+    stages: tuple[tuple[str, int, float], ...] = (("I", 300, 1e-3), ("II", 4000, 1e-3), ("III", 1500, 3e-4))
+    """Stage, steps, learning rate."""
+    ratio: str = "1:0:1"
+    batch: int = 32
+
+
+def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
+    """Every command of the run, in order, as one would type it; those with torchrun share the work."""
+    several = f"torchrun --nproc_per_node {recipe.processes} -m dualsight.cli"
+    data = f"--data [scenes,rooms:{out}/rooms]"
+    kind = "vae" if generation == "dit" else "vq"
+    plan = [
+        f"dualsight data rooms --out {out}/rooms --house-seeds {recipe.rooms}",
+        f"{several} train codec {data} --kind {kind} --out {out}/{kind} --steps {recipe.codec_steps}",
+        f"{several} train encoder {data} --out {out}/encoder --steps {recipe.encoder_steps} --batch 32",
+        f"dualsight train new {data} --out {out}/{generation} --codec {out}/{kind} --encoder {out}/encoder "
+        f"--generation {generation}",
+    ]
+    model = out / generation
+    for stage, steps, rate in recipe.stages:
+        following = out / f"{generation}-{stage}"
+        plan.append(
+            f"{several} train janus --init {model} {data} --out {following} --stage {stage} --ratio {recipe.ratio} "
+            f"--steps {steps} --batch {recipe.batch} --learning-rate {rate} --capacity 512"
+        )
+        model = following
+    plan += [f"dualsight eval --suite {suite} --model {model} --seed 7" for suite in ("janus-house", "geneval-shapes")]
+    return plan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/janus"))
+    parser.add_argument("--generation", choices=("vq", "dit"), default="vq")
+    parser.add_argument("--dry-run", action="store_true")
+    options = parser.parse_args()
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    if not torch.cuda.is_available():
+        environment["ACCELERATE_USE_CPU"] = "true"
+    for command in commands(options.out, Recipe(), options.generation):
+        print(command, flush=True)
+        if not options.dry_run:
+            tool, *arguments = shlex.split(command)
+            module = {"dualsight": "dualsight.cli", "torchrun": "torch.distributed.run"}[tool]
+            subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=environment)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""What a Janus can learn from, by name: users' own files, generated scenes, pictures of generated houses.
+
+=================  ==============================================================================================
+``scenes``         figures in their colours, places and numbers, made as they are asked for (``data.scene_examples``)
+``rooms:FOLDER``   pictures of rooms, collected by ``dualsight data rooms``
+anything else      a file or folder of conversations and drawings (``data.chats``)
+=================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from dualsight.checkpoints.codecs import load_codec
+from dualsight.checkpoints.janus import tokens_of
+from dualsight.checkpoints.weights import WeightFiles, load_weights
+from dualsight.data.chats import by_kind, open_data
+from dualsight.data.rooms import RoomConversations, RoomDrawings, read_rooms
+from dualsight.data.rows import Kind
+from dualsight.data.scene_examples import SceneConversations, SceneDrawings
+from dualsight.models.janus import Janus
+from dualsight.models.janus_config import TINY, TINY_DIT, JanusConfig
+from dualsight.models.janus_core import JanusCore
+from dualsight.models.janus_dit import JanusDiT
+from dualsight.models.janus_processor import JanusProcessor, word_tokenizer
+from dualsight.pictures import open_picture
+from dualsight.train.trainer import Examples
+from dualsight.types import Conversation, Drawing, Frame
+
+ENDLESS = 1_000_000
+"""Generated examples are not stored: so many different ones."""
+WORDS_FROM = 4000
+"""Examples of each source that a new tokenizer takes its words from."""
+
+
+class Concatenation:
+    """Sources one after the other."""
+
+    def __init__(self, sources: Sequence[Examples]):
+        self.sources = sources
+        self.ends = list(accumulate(len(source) for source in sources))
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __getitem__(self, index: int) -> Conversation | Drawing:
+        part = bisect_right(self.ends, index)
+        return self.sources[part][index - (self.ends[part - 1] if part else 0)]
+
+
+def open_sources(names: Sequence[str], size: int = 64, seed: int = 0) -> dict[Kind, Examples]:
+    """Examples by kind from the sources named; those that share a kind stand one after the other.
+
+    Args:
+        size: pixels of generated scenes.
+        seed: of generated examples.
+
+    Raises:
+        ValueError, OSError: a name is neither of the above nor readable; the reader's error says why.
+    """
+    found: dict[Kind, list[Examples]] = {}
+    for name in names:
+        for kind, examples in _open(name, size, seed).items():
+            found.setdefault(kind, []).append(examples)
+    return {kind: Concatenation(sources) for kind, sources in found.items()}
+
+
+def _open(name: str, size: int, seed: int) -> dict[Kind, Examples]:
+    if name == "scenes":
+        return {
+            "understanding": SceneConversations(ENDLESS, seed, size),
+            "generation": SceneDrawings(ENDLESS, seed, size),
+        }
+    if name.startswith("rooms:"):
+        folder = Path(name.removeprefix("rooms:"))
+        pictures = read_rooms(folder.glob("rooms-*.safetensors"))
+        # Each picture is asked about in ten ways, so that a mixture with endless scenes is not all scenes.
+        many = 10 * len(pictures)
+        return {
+            "understanding": RoomConversations(pictures, many, seed),
+            "generation": RoomDrawings(pictures, many, seed),
+        }
+    return dict(by_kind(open_data(name)))
+
+
+def pictures_of(sources: dict[Kind, Examples]) -> Examples:
+    """The drawings: what a tokenizer and an encoder learn from."""
+    if "generation" not in sources:
+        raise ValueError("the data holds no drawings (an image with its prompt)")
+    return sources["generation"]
+
+
+class Frames:
+    """The images of drawings as uint8 arrays of one size, for a codec."""
+
+    def __init__(self, sources: dict[Kind, Examples], size: int = TINY.image_size):
+        self.drawings, self.size = pictures_of(sources), (size, size)
+
+    def __len__(self) -> int:
+        return len(self.drawings)
+
+    def __getitem__(self, index: int) -> Frame:
+        image = open_picture(self.drawings[index].image)
+        return np.asarray(
+            ImageOps.fit(image, self.size, Image.Resampling.BICUBIC) if image.size != self.size else image
+        )
+
+
+def tiny(encoder: Literal["siglip", "clip", "dinov2", "none"], generation: Literal["vq", "dit"]) -> JanusConfig:
+    """The TINY model with that encoder and that way of making images."""
+    config = TINY_DIT if generation == "dit" else TINY
+    assert config.encoder
+    if encoder == "none":
+        return replace(config, encoder=None)
+    return replace(config, encoder=replace(config.encoder, kind=encoder))
+
+
+def new_janus(
+    config: JanusConfig, sources: dict[Kind, Examples], codec: Path | None, encoder: Path | None, seed: int = 42
+) -> tuple[JanusCore, JanusProcessor]:
+    """A model with random weights but for its codec and its encoder, and a tokenizer that knows the sources' words.
+
+    Args:
+        codec: what ``train vq`` or ``train vae`` wrote.
+        encoder: what ``train encoder`` wrote.
+
+    Raises:
+        ValueError: the sources have more words than the model has room for, or the codec is another kind or size.
+    """
+    torch.manual_seed(seed)
+    tokenizer = word_tokenizer([*_texts(sources), *config.roles, ":"])
+    if tokens_of(tokenizer) != config.tokens:
+        raise ValueError(f"the config's tokens {config.tokens} are not those of a new tokenizer")
+    model = JanusDiT(config) if config.dit else Janus(config)
+    processor = JanusProcessor(config, tokenizer)
+    if codec:
+        loaded = load_codec(codec)
+        part = "gen_vae" if config.dit else "gen_vision_model"
+        expected = config.dit.vae if config.dit else config.vq
+        if loaded.config != expected:
+            raise ValueError(f"{codec} holds a codec of {loaded.config}; the model's is {expected}")
+        model.get_submodule(part).load_state_dict(loaded.state_dict())
+    if encoder:
+        load_weights(model.vision_model, WeightFiles(encoder))
+    return model, processor
+
+
+def _texts(sources: dict[Kind, Examples]) -> Iterator[str]:
+    for examples in sources.values():
+        parts = examples.sources if isinstance(examples, Concatenation) else [examples]
+        for part in parts:
+            for example in islice((part[index] for index in range(len(part))), WORDS_FROM):
+                if isinstance(example, Drawing):
+                    yield example.prompt
+                else:
+                    yield from (turn.text for turn in example.turns)

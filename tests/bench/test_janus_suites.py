@@ -1,0 +1,44 @@
+"""Both suites on a model of a folder, through the command line: what they write and the last line that they print."""
+
+import json
+import re
+
+import pytest
+
+from dualsight.checkpoints.janus import save_pretrained
+from dualsight.cli import main
+from dualsight.train.janus_sources import new_janus, open_sources, tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dualsight.train.janus_sources.WORDS_FROM", 30)
+        model, processor = new_janus(tiny("siglip", "vq"), open_sources(["scenes"]), None, None)
+    made = tmp_path_factory.mktemp("janus")
+    save_pretrained(model, processor, made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("suite", "categories"),
+    [
+        ("janus-house", ["attribute", "count", "relation", "existence", "room"]),
+        ("geneval-shapes", ["single_object", "two_objects", "counting", "colors", "position", "attribute_binding"]),
+    ],
+)
+def test_a_suite_prints_one_line_for_machines(suite, categories, folder, tmp_path, capsys):
+    main(["eval", f"--suite={suite}", f"--model={folder}", "--seed=3", "--count=2", f"--out={tmp_path}"])
+    line = capsys.readouterr().out.splitlines()[-1]
+    scores = dict(re.findall(r"([a-z_]+)=([\d.]+)", line))
+    assert list(scores) == ["overall", *categories]
+    assert all(0 <= float(value) <= 100 for value in scores.values())
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert result["seed"] == 3 and result["config"]["model"] == str(folder)
+
+
+def test_walks_need_a_place_to_be_kept(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["eval", "--agent=forward"])
+    assert end.value.code == 2
+    assert "--out FOLDER" in capsys.readouterr().err

@@ -1,0 +1,30 @@
+"""Examples to learn from are functions of seed and index."""
+
+import numpy as np
+import pytest
+
+from dualsight.data.scene_examples import SceneConversations, SceneDrawings
+from dualsight.types import IMAGE_MARK
+
+
+def test_conversations_alternate_and_show_one_image():
+    for said in SceneConversations(40, seed=1, size=32):
+        assert [turn.role for turn in said.turns] == ["user", "assistant"] * (len(said.turns) // 2)
+        assert [turn.text.count(IMAGE_MARK) for turn in said.turns] == [1] + [0] * (len(said.turns) - 1)
+        assert len(said.images) == 1 and np.asarray(said.images[0]).shape == (32, 32, 3)
+        assert 1 <= len(said.turns) // 2 <= 4
+
+
+@pytest.mark.parametrize("examples", [SceneConversations, SceneDrawings])
+def test_an_example_is_a_function_of_seed_and_index(examples):
+    a, b, other = examples(10, seed=1), examples(20, seed=1), examples(10, seed=2)
+    assert str(a[7]) == str(b[7]) != str(other[7])
+    assert len(list(a)) == len(a) == 10
+    with pytest.raises(IndexError, match="10 examples, not 11"):
+        a[10]
+
+
+def test_drawings_have_a_prompt_and_a_picture():
+    drawings = list(SceneDrawings(30))
+    assert all(np.asarray(drawing.image).shape == (64, 64, 3) for drawing in drawings)
+    assert len({drawing.prompt for drawing in drawings}) > 20

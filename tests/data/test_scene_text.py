@@ -1,0 +1,82 @@
+"""Captions say what is there, and can be checked against what is there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dualsight.data.scene_sampling import HELD_OUT, beside, together
+from dualsight.data.scene_text import CATEGORIES, WHOLE, Caption, Phrase, describe, plural, sample_caption, with_article
+from dualsight.data.scenes import Figure, Ground, Scene
+
+
+def figure(shape, color, x=0.5, y=0.5, size="small", texture="solid"):
+    return Figure(shape, color, size, texture, x, y, 0.13)
+
+
+@pytest.mark.parametrize("category", (*CATEGORIES, WHOLE))
+def test_a_caption_holds_of_its_scene_and_of_no_scene_with_less_or_other(category):
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        scene, caption = sample_caption(rng, category)
+        figures = scene.figures
+        assert caption.holds(figures), caption.text
+        assert caption.holds(figures[::-1]), "in any order"
+        assert not caption.holds(figures[1:])
+        assert not caption.holds((*figures, figures[0]))
+        assert not caption.holds([replace(f, shape="") for f in figures])
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_a_held_out_caption_says_a_held_out_combination(category):
+    rng = np.random.default_rng(1)
+    kind = CATEGORIES[category][1]
+    for _ in range(20):
+        _, caption = sample_caption(rng, category, held_out=True)
+        first, *others = caption.phrases
+        said = {
+            "color": [("color", p.color, p.shape) for p in caption.phrases],
+            "texture": [("texture", first.texture, first.shape)],
+            "count": [("count", ("", "", "two", "three", "four")[first.count], first.shape)],
+            "together": [together(first.shape, p.shape) for p in others],
+            "relation": [beside(first.shape, caption.relation or "left of", p.shape) for p in others],
+        }[kind]
+        assert set(said) & HELD_OUT, caption.text
+
+
+def test_wording_varies():
+    rng = np.random.default_rng(2)
+    for category in CATEGORIES:
+        assert len({sample_caption(rng, category)[1].text for _ in range(40)}) >= 20
+
+
+def test_relations_are_checked_on_the_longer_way():
+    caption = Caption("position", "a star left of a ring", (Phrase("star"), Phrase("ring")), "left of")
+    assert caption.holds([figure("star", "red", 0.2, 0.4), figure("ring", "blue", 0.7, 0.5)])
+    assert not caption.holds([figure("star", "red", 0.7, 0.4), figure("ring", "blue", 0.2, 0.5)])
+    assert not caption.holds([figure("star", "red", 0.4, 0.2), figure("ring", "blue", 0.5, 0.8)])
+
+
+def test_binding_is_checked():
+    caption = Caption("attribute_binding", "", (Phrase("star", "red"), Phrase("ring", "blue")))
+    assert caption.holds([figure("star", "red"), figure("ring", "blue")])
+    assert not caption.holds([figure("star", "blue"), figure("ring", "red")])
+
+
+def test_words():
+    assert str(Phrase("cross", "orange", "small", "striped")) == "a small striped orange cross"
+    assert str(Phrase("cross", count=3)) == "three crosses"
+    assert str(Phrase("star", "orange", place="top left")) == "an orange star in the top left"
+    assert plural("circle") == "circles" and with_article("orange star") == "an orange star"
+
+
+def test_a_description_goes_from_left_to_right():
+    figures = figure("star", "red", 0.8), figure("ring", "blue", 0.2), figure("star", "red", 0.5)
+    assert describe(Scene(figures, Ground(((240.0,) * 3,) * 2, 0.0))) == "a blue ring and two red stars"
+
+
+def test_unknown_categories_are_named():
+    with pytest.raises(ValueError, match="no category 'style'"):
+        sample_caption(np.random.default_rng(0), "style")
+    with pytest.raises(ValueError, match="no category 'scene'"):
+        sample_caption(np.random.default_rng(0), WHOLE, held_out=True)

@@ -1,0 +1,122 @@
+"""From names of data to a Janus that can be trained on it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dualsight.checkpoints.codecs import save_codec
+from dualsight.checkpoints.weights import save_weights
+from dualsight.models.janus import Janus
+from dualsight.models.janus_config import TINY
+from dualsight.models.janus_dit import JanusDiT
+from dualsight.pathways.encoders import Encoder
+from dualsight.pathways.vq import VQTokenizer
+from dualsight.train.contrastive import CaptionBatch, ContrastivePretraining, pretrain_encoder
+from dualsight.train.janus_sources import Concatenation, Frames, new_janus, open_sources, pictures_of, tiny
+from dualsight.train.trainer import Run
+from dualsight.types import Conversation, Drawing
+
+WORDS_FROM = "dualsight.train.janus_sources.WORDS_FROM"
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return open_sources(["scenes"])
+
+
+@pytest.fixture
+def janus(scenes, monkeypatch):
+    monkeypatch.setattr(WORDS_FROM, 60)
+    return new_janus(tiny("siglip", "vq"), scenes, None, None)
+
+
+def test_scenes_are_there_by_name(scenes):
+    assert isinstance(scenes["understanding"][3], Conversation)
+    assert isinstance(scenes["generation"][3], Drawing)
+    assert open_sources(["scenes"], seed=1)["generation"][3].prompt != scenes["generation"][3].prompt
+
+
+def test_sources_stand_one_after_the_other():
+    joined = Concatenation(["ab", "c", "def"])
+    assert [joined[i] for i in range(len(joined))] == list("abcdef")
+
+
+def test_what_is_no_source_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no shards of rooms: run `dualsight data rooms` first"):
+        open_sources([f"rooms:{tmp_path}"])
+    with pytest.raises(OSError, match=r"nowhere\.jsonl: no such file"):
+        open_sources([str(tmp_path / "nowhere.jsonl")])
+    with pytest.raises(ValueError, match="holds no drawings"):
+        pictures_of({})
+
+
+def test_a_new_model_knows_the_words_of_its_data(janus, scenes):
+    model, processor = janus
+    assert isinstance(model, Janus)
+    for kind in ("understanding", "generation"):
+        for index in range(5):
+            example = scenes[kind][index]
+            ids = processor.drawing(example.prompt) if kind == "generation" else processor.conversation(example)[0]
+            assert processor.tokenizer.unk_token_id not in ids
+
+
+def test_a_new_model_takes_a_codec_and_an_encoder(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(WORDS_FROM, 20)
+    codec, encoder = VQTokenizer(TINY.vq), Encoder(TINY.encoder)
+    save_codec(codec, tmp_path / "vq")
+    save_weights(encoder.state_dict(), tmp_path / "encoder")
+    model, _ = new_janus(TINY, scenes, tmp_path / "vq", tmp_path / "encoder")
+    assert torch.equal(model.gen_vision_model.quantize.embedding.weight, codec.quantize.embedding.weight)
+    assert torch.equal(model.vision_model.vision_tower.pos_embed, encoder.vision_tower.pos_embed)
+    other = replace(TINY, vq=replace(TINY.vq, codebook_size=64))
+    with pytest.raises(ValueError, match=r"holds a codec of .*codebook_size=512.*model's is .*codebook_size=64"):
+        new_janus(other, scenes, tmp_path / "vq", None)
+
+
+def test_the_ways_of_seeing_and_making_swap(scenes, monkeypatch):
+    monkeypatch.setattr(WORDS_FROM, 20)
+    assert isinstance(new_janus(tiny("clip", "dit"), scenes, None, None)[0], JanusDiT)
+    assert tiny("none", "vq").encoder is None
+    assert tiny("dinov2", "vq").encoder.kind == "dinov2"
+
+
+def test_frames_for_a_codec_have_one_size():
+    rng = np.random.default_rng(0)
+    drawings = [Drawing("a", rng.integers(0, 255, (h, w, 3), np.uint8)) for h, w in ((64, 64), (20, 90))]
+    frames = Frames({"generation": drawings})
+    assert np.array_equal(frames[0], drawings[0].image)
+    assert frames[1].shape == (64, 64, 3)
+
+
+def test_an_encoder_learns_which_caption_belongs_to_which_picture(janus, scenes, tmp_path):
+    model, processor = janus
+    torch.manual_seed(0)
+    training = ContrastivePretraining(model.vision_model, processor.config.text.vocab_size)
+    batch = CaptionBatch(processor)([scenes["generation"][i] for i in range(8)])
+    optimiser = torch.optim.AdamW(training.parameters(), 1e-3)
+    losses = []
+    for _ in range(25):
+        outputs = training(**batch)
+        optimiser.zero_grad()
+        outputs["loss"].backward()
+        optimiser.step()
+        losses.append(float(outputs["loss"].detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    assert float(outputs["found"]) > 0.5, "by chance one of eight"
+    folder = pretrain_encoder(model.vision_model, processor, scenes["generation"], Run(tmp_path, 1, batch=2))
+    assert (folder / "model.safetensors").exists()
+
+
+def test_padding_of_captions_changes_nothing(janus, scenes):
+    model, processor = janus
+    training = ContrastivePretraining(model.vision_model, processor.config.text.vocab_size).eval()
+    batch = CaptionBatch(processor)([scenes["generation"][i] for i in range(3)])
+    longer = {
+        **batch,
+        "ids": torch.nn.functional.pad(batch["ids"], (0, 5), value=7),
+        "there": torch.nn.functional.pad(batch["there"], (0, 5)),
+    }
+    with torch.no_grad():
+        assert float(training(**batch)["loss"]) == pytest.approx(float(training(**longer)["loss"]), abs=1e-4)
