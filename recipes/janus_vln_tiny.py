@@ -5,7 +5,8 @@
 
 Stages, as in `dualsight.train.stages`: walks -> semantic and spatial pre-training -> expert trajectories -> imitation
 -> DAgger rounds, each of the learner's own walks labelled by the expert, then imitation on all trajectories so far.
-Each command can be killed: running the recipe again goes on. What it gave is in checkpoints/janus_vln_tiny/README.md.
+Each command can be killed: running the recipe again goes on. What it gave is in checkpoints/janus_vln_tiny/README.md;
+the shipped run also had 560 walks of two earlier learners from its first step, which a run from nothing has not.
 """
 
 from __future__ import annotations
@@ -38,18 +39,20 @@ class Recipe:
 
     processes: int = 2
     """One thread each: on CPU, as many as there are cores."""
-    walk_houses: str = "0:44"
+    walk_houses: str = "0:116"
     walks_per_house: int = 50
-    semantic_steps: int = 750
-    spatial_steps: int = 330
+    semantic_steps: int = 1600
+    spatial_steps: int = 1800
+    walk_batch: int = 8
+    """Walks of eight frames per step of the two pre-trainings, which run in one process."""
     houses: str = "0:180"
     episodes_per_house: int = 12
     instructions: int = 4
     batch: int = 4
     """Episodes per step and process."""
-    imitation_steps: int = 1100
-    learning_rate: float = 8e-4
-    rounds: tuple[Round, ...] = (Round("1000:1030", 12, 0.25, 620),)
+    imitation_steps: int = 1300
+    learning_rate: float = 1e-3
+    rounds: tuple[Round, ...] = (Round("3000:3020", 10, 0.1, 520, 6e-4),)
 
 
 def commands(out: Path, recipe: Recipe) -> list[str]:
@@ -67,8 +70,11 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
     plan = [
         f"dualsight data walks --out {walks} --house-seeds {recipe.walk_houses} "
         f"--walks-per-house {recipe.walks_per_house}",
-        f"dualsight train semantic --walks {walks} --out {out}/semantic --steps {recipe.semantic_steps}",
-        f"dualsight train spatial --walks {walks} --out {out}/spatial --steps {recipe.spatial_steps} --batch 4",
+        *(
+            f"dualsight train {pathway} --walks {walks} --out {out}/{pathway} --steps {steps} "
+            f"--batch {recipe.walk_batch} --learning-rate 0.001"
+            for pathway, steps in (("semantic", recipe.semantic_steps), ("spatial", recipe.spatial_steps))
+        ),
         f"dualsight data house --out {expert} --house-seeds {recipe.houses} --name e- "
         f"--episodes-per-house {recipe.episodes_per_house} --instructions {recipe.instructions}",
         imitate(
