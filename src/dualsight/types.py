@@ -152,7 +152,8 @@ class Conversation:
 
     turns: tuple[Turn, ...]
     images: tuple[Picture, ...] = ()
-    system: str = ""
+    system: str | None = None
+    """The system prompt; None is the model's own, an empty one is none."""
 
 
 @dataclass(frozen=True)

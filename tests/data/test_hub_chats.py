@@ -56,7 +56,7 @@ def test_rows_of_a_saved_folder(saved):
     chats = open_data(folder)
     assert isinstance(chats, HubDataset) and len(chats) == 4
     assert open_picture(chats[0].images[0]).getpixel((0, 0)) == (255, 0, 0)
-    assert chats[1].images == () and chats[1].system == ""
+    assert chats[1].images == () and chats[1].system is None
     assert chats[2].prompt == "ein roter Würfel" and open_picture(chats[2].image).size == (6, 4)
     assert chats[3].image == folder.parent / "b.png"
 

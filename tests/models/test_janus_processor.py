@@ -16,7 +16,7 @@ def processor():
     return tiny()[1]
 
 
-def asked(text, *images, system=""):
+def asked(text, *images, system=None):
     return Conversation((Turn("user", text),), tuple(images), system)
 
 
@@ -56,6 +56,7 @@ def test_a_system_prompt_comes_first_and_may_be_the_configs(processor):
     assert with_system.tokenizer.convert_ids_to_tokens(own)[1:3] == ["the", "dog"]
     assert own[0] == plain[0] and own[3:] == plain[1:]
     assert with_system.conversation(asked("yes", system="no"))[0][1:2] == processor.tokenizer.encode("no")
+    assert with_system.conversation(asked("yes", system=""))[0] == plain
     assert UNDERSTANDING_PROMPT.endswith("using natural language.")
 
 

@@ -133,8 +133,8 @@ def _part(part: Any, where: str) -> str:
 
 
 def _conversation(said: Sequence[tuple[str, str]], images: tuple[Picture, ...], row: dict[str, Any]) -> Conversation:
-    system = row.get("system", "")
-    if not isinstance(system, str):
+    system = row.get("system")
+    if system is not None and not isinstance(system, str):
         raise ValueError(f"system is {system!r:.80}; a text is expected")
     if said and said[0][0] == "system":
         if system:

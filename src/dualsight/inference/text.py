@@ -68,6 +68,27 @@ def stream(
 
 
 @torch.inference_mode()
+def log_likelihood(model: JanusCore, processor: JanusProcessor, conversation: Conversation) -> tuple[float, bool]:
+    """How likely the last turn, the assistant's, is: the logarithm of its probability with the end of it, and whether
+    it is what the model itself would say.
+
+    Raises:
+        ValueError: the last turn is not the assistant's; see also ``JanusProcessor.conversation``.
+    """
+    if not conversation.turns or conversation.turns[-1].role != "assistant":
+        raise ValueError("the last turn is not the assistant's: there is no answer whose probability could be told")
+    ids, said = processor.conversation(conversation)
+    last = len(said) - 1 - said[::-1].index(False)  # the last token before the answer
+    row = torch.tensor([ids], device=model.device)
+    images = [processor.picture(image) for image in conversation.images]
+    embeddings = model.embed(row, torch.stack(images) if images else None)
+    hidden = model.read(embeddings, model.begin(1, len(ids)))[0, last:-1]
+    scores, answer = model.language_model.lm_head(hidden).float(), row[0, last + 1 :]
+    nats = scores.log_softmax(-1).gather(-1, answer[:, None]).sum()
+    return float(nats), bool((scores.argmax(-1) == answer).all())
+
+
+@torch.inference_mode()
 def _tokens(
     model: JanusCore,
     processor: JanusProcessor,

@@ -106,7 +106,7 @@ class JanusProcessor:
         """
         _check(conversation)
         user, assistant = self.config.roles
-        system = conversation.system or self.config.system
+        system = self.config.system if conversation.system is None else conversation.system
         ids, said = [self.config.tokens.bos], [False]
         prefix = f"{system}\n\n" if system else ""
         for turn in conversation.turns:
