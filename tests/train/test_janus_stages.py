@@ -1,6 +1,10 @@
 """Janus learns: what each stage teaches which parameters, from batches that follow from the seed."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +183,36 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
 
     whole, resumed = trained("whole"), trained("resumed", stop_at=3)
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, {root!r})
+from tests.models.janus_tiny import tiny
+from tests.train.test_janus_stages import JANUS, SOURCES, run_of, train_stage
+
+model, processor = tiny()
+run = run_of(JANUS["III"], Path(sys.argv[1]), processes=2, steps=4, batch=1, log_every=2)
+# one example a batch: at every step a pathway of one process has nothing to do
+train_stage(model, processor, JANUS["III"], SOURCES, run, capacity=200)
+sys.stdout.write(f"weight {{sum(p.double().sum().item() for p in model.parameters())}}\\n")
+"""
+
+
+def test_two_processes_train_one_model_on_batches_of_different_kinds(tmp_path):
+    root = Path(__file__).parents[2]
+    (tmp_path / "script.py").write_text(SCRIPT.format(root=str(root)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29637"]
+    done = subprocess.run(
+        [*launcher, str(tmp_path / "script.py"), str(tmp_path / "run")],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=280, cwd=root,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights = {line for line in done.stdout.splitlines() if line.startswith("weight")}
+    assert len(weights) == 1, done.stdout
 
 
 def test_kinds_that_are_missing(janus, tmp_path):

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lmms_eval.api.model import lmms  # ty: ignore[unresolved-import]
-from lmms_eval.models.registry_v2 import ModelManifest  # ty: ignore[unresolved-import]
+from lmms_eval.api.model import lmms  # ty: ignore[import-not-found]
+from lmms_eval.models.registry_v2 import ModelManifest  # ty: ignore[import-not-found]
 
 from dualsight.inference.assistant import Assistant
 from dualsight.inference.text import log_likelihood

@@ -22,7 +22,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dualsight.checkpoints.janus import save_pretrained
+from dualsight.checkpoints.janus import POOL, save_pretrained
 from dualsight.data.rows import KINDS, Kind
 from dualsight.models.janus_core import JanusBatch, JanusCore
 from dualsight.models.janus_processor import JanusProcessor
@@ -88,9 +88,9 @@ class JanusTraining(nn.Module):
 
 
 def freeze(model: JanusCore, stage: Stage) -> None:
-    """Let learn what learns in a stage, and nothing else."""
+    """Let learn what learns in a stage, and nothing else. SigLIP's pooling head is only carried along."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(stage.frozen))
+        parameter.requires_grad_(not name.startswith((*stage.frozen, POOL)))
 
 
 def run_of(stage: Stage, out: Path, processes: int = 1, **changes) -> Run:
@@ -107,6 +107,7 @@ def run_of(stage: Stage, out: Path, processes: int = 1, **changes) -> Run:
         weight_decay=stage.weight_decay,
         betas=BETAS,
         clip=CLIP,
+        idle=True,  # a batch need not hold images to see, or to make
     )
     return replace(run, **changes)
 

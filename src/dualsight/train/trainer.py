@@ -56,6 +56,8 @@ class Run:
     log_every: int = 50
     bf16: bool = False
     """Compute in bfloat16; the weights stay as they are."""
+    idle: bool = False
+    """Parameters may have no part in a batch: with several processes each then says which had one."""
     accumulate: int = 1
     """Batches of a process that make up one step of the optimiser."""
     report_to: str = "none"
@@ -207,7 +209,7 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=run.idle,
     )
     progress = _Progress(run)
     trainer = _Trainer(
