@@ -117,6 +117,7 @@ def test_what_was_executed_is_what_is_remembered(parts, walk):
 
 
 def test_text_that_is_no_action_is_counted_and_answered_by_the_rule(walk, caplog):
+    caplog.set_level("WARNING", "dualsight.inference")  # the command line, where a test calls it, silences this
     navigator = Navigator(*make()).reset("walk past the sofa")  # random weights prefer some other word
     assert navigator.act(walk[0, 0]) == Action.TURN_LEFT
     assert navigator.unparsed == 1
