@@ -480,7 +480,7 @@ def train_janus(
     data: str | list[str],
     out: Path,
     stage: Literal["I", "II", "III"] = "III",
-    recipe: Literal["janus", "janus-pro"] = "janus-pro",
+    recipe: Literal["janus", "janus-pro", "tiny"] = "janus-pro",
     steps: PositiveInt = 1000,
     batch: PositiveInt = 8,
     learning_rate: float | None = None,
@@ -520,9 +520,9 @@ def train_janus(
     """
     from dualsight.checkpoints.janus import from_pretrained
     from dualsight.train.janus_sources import open_sources
-    from dualsight.train.janus_stages import JANUS, JANUS_PRO, run_of, train_stage
+    from dualsight.train.janus_stages import STAGES, run_of, train_stage
 
-    chosen = (JANUS if recipe == "janus" else JANUS_PRO)[stage]
+    chosen = STAGES[recipe][stage]
     sources = open_sources([data] if isinstance(data, str) else data, seed=seed)
     prompts = [line.strip() for line in sample_prompts.read_text().splitlines()] if sample_prompts else []
     run = run_of(

@@ -64,9 +64,9 @@ class VQConfig:
 
 VQ_16 = VQConfig()
 TINY = VQConfig(
-    base_channels=32,
-    encoder_ch_mult=(1, 1, 2, 2),
-    decoder_ch_mult=(1, 1, 2, 2),
+    base_channels=16,
+    encoder_ch_mult=(1, 2, 4, 4),
+    decoder_ch_mult=(1, 2, 4, 4),
     res_blocks=1,
     z_channels=64,
     codebook_size=512,

@@ -38,6 +38,8 @@ from dualsight.types import Conversation, Drawing, Frame
 
 ENDLESS = 1_000_000
 """Generated examples are not stored: so many different ones."""
+SCENES_PER_ROOM = 3
+"""Where both are generated: a picture of a room is asked about in as many ways as it takes for this share."""
 WORDS_FROM = 4000
 """Examples of each source that a new tokenizer takes its words from."""
 
@@ -83,8 +85,7 @@ def _open(name: str, size: int, seed: int) -> dict[Kind, Examples]:
     if name.startswith("rooms:"):
         folder = Path(name.removeprefix("rooms:"))
         pictures = read_rooms(folder.glob("rooms-*.safetensors"))
-        # Each picture is asked about in ten ways, so that a mixture with endless scenes is not all scenes.
-        many = 10 * len(pictures)
+        many = ENDLESS // SCENES_PER_ROOM
         return {
             "understanding": RoomConversations(pictures, many, seed),
             "generation": RoomDrawings(pictures, many, seed),

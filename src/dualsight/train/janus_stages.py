@@ -50,6 +50,8 @@ class Stage:
     ratio: tuple[int, int, int]
     """Understanding : text : generation."""
     weight_decay: float = 0.0
+    matrices: str = ""
+    """Weight matrices whose name begins so are trained by Muon (``muon.py``), all else by AdamW."""
 
 
 JANUS = {
@@ -65,6 +67,17 @@ JANUS_PRO = {
     "III": Stage("III", CODECS, 4e-5, "constant", 0, 80_000, 128, (5, 1, 4)),
 }
 """Janus-Pro (the 7B stops stage III after 40,000 steps)."""
+
+_LAYERS = LANGUAGE + "model.layers."
+TINY = {
+    "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-3, "constant", 20, 200, 32, (1, 0, 1)),
+    "II": Stage("II", (*CODECS, ENCODER), 2e-3, "constant", 100, 1500, 32, (1, 0, 1), 0.01, _LAYERS),
+    "III": Stage("III", CODECS, 2e-3, "cosine", 100, 3000, 32, (1, 0, 1), 0.01, _LAYERS),
+}
+"""No row of a paper: models of the TINY size, trained from nothing on generated data (``recipes/janus_tiny.py``)."""
+
+STAGES = {"janus": JANUS, "janus-pro": JANUS_PRO, "tiny": TINY}
+"""By the names of the recipes."""
 
 BETAS, CLIP = (0.9, 0.95), 1.0
 """AdamW's, and the largest norm of a gradient, in all stages of both papers."""
@@ -104,6 +117,7 @@ def run_of(stage: Stage, out: Path, processes: int = 1, **changes) -> Run:
         stage.batch // processes,
         warmup=stage.warmup_steps / stage.steps,
         schedule=stage.schedule,
+        matrices=stage.matrices,
         weight_decay=stage.weight_decay,
         betas=BETAS,
         clip=CLIP,
