@@ -76,7 +76,7 @@ def test_a_line_that_is_missing_costs_more_in_its_bands_than_a_shade_that_is_off
 
 def test_the_tokenizer_learns_and_reports():
     torch.manual_seed(0)
-    seen = losses(VQTraining(VQTokenizer(SMALL_VQ), LossWeights(), Revival()), 40)
+    seen = losses(VQTraining(VQTokenizer(SMALL_VQ), LossWeights(squared=1.0), Revival()), 40)
     assert seen[-1]["loss"] < 0.6 * seen[0]["loss"]
     assert seen[-1]["psnr"] > seen[0]["psnr"] + 2.5
     assert seen[0]["revived"] > 16, "the codebook starts on the features of the first batch"
@@ -89,6 +89,22 @@ def test_the_vae_learns_and_reports():
     seen = losses(VAETraining(VAE(SMALL_VAE), LossWeights()), 30)
     assert seen[-1]["loss"] < 0.6 * seen[0]["loss"]
     assert seen[-1]["psnr"] > seen[0]["psnr"] + 2.5 and seen[-1]["kl"] > 0
+
+
+def test_the_first_steps_are_not_quantised():
+    torch.manual_seed(0)
+    model = VQTraining(VQTokenizer(SMALL_VQ), LossWeights(), Revival(), free_steps=2)
+    batch = pixels(shapes())["images"]
+    codes = model.tokenizer.quantize.embedding.weight
+    before = codes.detach().clone()
+    with torch.no_grad():
+        free = model.tokenizer(batch, quantise=False).images
+        assert torch.equal(
+            free,
+            model.tokenizer._decode(model.tokenizer.features(batch), model.tokenizer.config.grid(*batch.shape[-2:])),
+        )
+        assert "revived" not in model(batch) and torch.equal(codes, before)
+        assert model(batch)["revived"] > 16, "then all codes go where features are"
 
 
 def test_codes_that_nothing_chooses_come_back_where_features_are():

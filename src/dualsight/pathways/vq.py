@@ -69,7 +69,7 @@ TINY = VQConfig(
     decoder_ch_mult=(1, 2, 4, 4),
     res_blocks=1,
     z_channels=64,
-    codebook_size=512,
+    codebook_size=2048,
     norm_groups=8,
 )
 """64 x 64 pixels as 8 x 8 tokens."""
@@ -159,13 +159,14 @@ class VQTokenizer(nn.Module):
         z = self.quant_conv(self.encoder(images.to(self.quant_conv.weight.dtype)))
         return unit(rearrange(z, "b d h w -> b (h w) d"))
 
-    def forward(self, images: Images) -> VQOutput:
+    def forward(self, images: Images, quantise: bool = True) -> VQOutput:
         """A training pass: the gradient passes the choice of a code as if it were none (straight-through, VQ-VAE,
-        arXiv:1711.00937), and the two losses pull code and feature together."""
+        arXiv:1711.00937), and the two losses pull code and feature together. Without ``quantise`` the decoder reads the
+        features themselves."""
         z = self.features(images)
         ids = self.quantize.nearest(z.detach())
         codes = self.lookup(ids)
-        passed = z + (codes - z).detach()
+        passed = z + (codes - z).detach() if quantise else z
         return VQOutput(
             images=self._decode(passed, self.config.grid(*images.shape[-2:])),
             ids=ids,

@@ -1,7 +1,7 @@
 """Training of the image codecs: the VQ tokenizer and the VAE of the generation pathways.
 
-    vq    L1 + L2 + bands + codebook + beta commitment      (VQGAN's, arXiv:2012.09841, without its discriminator)
-    vae   L1 + L2 + bands + gamma KL
+    vq    L1 + s L2 + bands + codebook + beta commitment      (VQGAN's, arXiv:2012.09841, without its discriminator)
+    vae   L1 + s L2 + bands + gamma KL
 
 ``bands`` stands in for VQGAN's perceptual loss, which needs a network that was trained on photographs: the L1 distance
 of Laplacian pyramids (arXiv:1707.05776). A pixel loss is small wherever a thin line or a texture is missing, since
@@ -10,6 +10,9 @@ random network cost a forward and a backward pass and know no more of edges than
 
 Codes that nothing chooses get no gradient and stay lost. So each code keeps a moving average of its uses; one that
 falls below a share of the mean is put where a feature of the current batch is (as in Jukebox, arXiv:2005.00341).
+
+In the first steps nothing is quantised: codes that are chosen before the features mean anything teach the decoder
+shapes without colours, and it takes a long time to unlearn that.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,13 +42,20 @@ STANDARD = 1024
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each term of a codec's loss counts; L1 and L2 count 1."""
+    """What each term of a codec's loss counts; L1 counts 1."""
 
+    squared: float = 4.0
+    """L2's. Figures cover a tenth of a picture; that one is blue and not green has to count beside the tint of its
+    ground, and counts for more the farther colours are apart."""
     bands: float = 1.0
     commitment: float = 0.05
     """LlamaGen has 0.25. In the first steps of a small run that is all that the encoder hears: its features gather in
     one place. Unit vectors cannot run away from the codes, so little holds them."""
     kl: float = 1e-3
+
+
+FREE_STEPS = 200
+"""So many steps without quantising; the codes are then put where features are."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ def train_vq(
 ) -> Path:
     """Train a tokenizer on uint8 ``images`` (H, W, 3) of one size; writes config and weights to ``run.out``."""
     torch.manual_seed(run.seed)
-    model = VQTraining(VQTokenizer(config), weights, revival)
+    model = VQTraining(VQTokenizer(config), weights, revival, min(FREE_STEPS, run.steps // 4))
     fit(model, _plan(images, run), run)
     if is_main_process():
         save_codec(model.tokenizer, run.out)
@@ -101,22 +111,27 @@ class VQTraining(nn.Module):
     """A tokenizer under its losses, and the count of who uses which code."""
 
     uses: Float[Tensor, " K"]
+    steps: Int[Tensor, ""]
 
-    def __init__(self, tokenizer: VQTokenizer, weights: LossWeights, revival: Revival):
+    def __init__(self, tokenizer: VQTokenizer, weights: LossWeights, revival: Revival, free_steps: int = 0):
         super().__init__()
-        self.tokenizer, self.weights, self.revival = tokenizer, weights, revival
+        self.tokenizer, self.weights, self.revival, self.free_steps = tokenizer, weights, revival, free_steps
         # 1 is a fair share. All codes are born dead: the first batch puts them where its features are.
         self.register_buffer("uses", torch.zeros(tokenizer.config.codebook_size))
+        self.register_buffer("steps", torch.tensor(0))
 
     def forward(self, images: Images) -> dict[str, Tensor]:
-        output = self.tokenizer(images)
-        losses = reconstruction(output.images, images, self.weights.bands)
-        commitment = output.commitment_loss
+        quantise = not self.training or bool(self.steps >= self.free_steps)
+        output = self.tokenizer(images, quantise)
+        losses = reconstruction(output.images, images, self.weights)
+        commitment = output.commitment_loss if quantise else 0.0 * output.commitment_loss
         losses["loss"] = losses["loss"] + output.codebook_loss + self.weights.commitment * commitment
         if self.training:
-            self.count(output.ids)
-            losses["revived"] = self.revive(output.features.detach().flatten(0, 1))
-        share = self.uses / self.uses.sum()
+            self.steps += 1
+            if self.steps >= self.free_steps:
+                self.count(output.ids)
+                losses["revived"] = self.revive(output.features.detach().flatten(0, 1))
+        share = self.uses / self.uses.sum().clamp(min=1)
         perplexity = torch.special.entr(share).sum().exp()
         return losses | {"commitment": commitment.detach(), "codebook_use": perplexity / len(share)}
 
@@ -150,17 +165,17 @@ class VAETraining(nn.Module):
 
     def forward(self, images: Images) -> dict[str, Tensor]:
         output = self.vae(images)
-        losses = reconstruction(output.images, images, self.weights.bands)
+        losses = reconstruction(output.images, images, self.weights)
         losses["loss"] = losses["loss"] + self.weights.kl * output.kl
         return losses | {"kl": output.kl.detach()}
 
 
-def reconstruction(made: Images, images: Images, bands: float) -> dict[str, Tensor]:
-    """``L1 + L2 + bands * band_distance`` as ``loss``, and PSNR in dB (of pixels in [-1, 1]) to report."""
+def reconstruction(made: Images, images: Images, weights: LossWeights) -> dict[str, Tensor]:
+    """``L1 + squared * L2 + bands * band_distance`` as ``loss``, and PSNR in dB (of pixels in [-1, 1]) to report."""
     error = made - images
     squared = error.square().mean()
     distance = band_distance(made, images)
-    loss = error.abs().mean() + squared + bands * distance
+    loss = error.abs().mean() + weights.squared * squared + weights.bands * distance
     return {"loss": loss, "bands": distance.detach(), "psnr": 10 * (4 / squared.detach()).log10()}
 
 

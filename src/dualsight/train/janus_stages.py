@@ -15,7 +15,7 @@ rate, schedule and ratio of understanding : text : generation. The losses of tex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -29,7 +29,7 @@ from dualsight.models.janus_processor import JanusProcessor
 from dualsight.train.janus_data import JanusCollate, JanusPlan
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.samples import Samples
-from dualsight.train.trainer import Examples, Run, batches_of, fit, is_main_process
+from dualsight.train.trainer import Examples, Run, batches_of, fit, is_main_process, is_sharded
 
 CODECS, ENCODER, LANGUAGE = ("gen_vision_model.", "gen_vae."), "vision_model.", "language_model."
 
@@ -92,12 +92,19 @@ class JanusTraining(nn.Module):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor]:
         losses = self.model(JanusBatch(**batch))
+        # A batch need not hold images to see, or to make; processes that share gradients must have the same ones.
+        nothing = sum(parameter.sum() for parameter in self._pathways()) * 0.0
         return {
-            "loss": losses.text + losses.image,
+            "loss": losses.text + losses.image + nothing,
             "text_loss": losses.text,
             "image_loss": losses.image,
             "fill": (batch["segments"] > 0).float().mean(),
         }
+
+    def _pathways(self) -> Iterator[nn.Parameter]:
+        """What learns, but for the decoder's layers, through which every batch goes."""
+        named = self.model.named_parameters()
+        return (parameter for name, parameter in named if parameter.requires_grad and not name.startswith(_LAYERS))
 
 
 def freeze(model: JanusCore, stage: Stage) -> None:
@@ -121,7 +128,6 @@ def run_of(stage: Stage, out: Path, processes: int = 1, **changes) -> Run:
         weight_decay=stage.weight_decay,
         betas=BETAS,
         clip=CLIP,
-        idle=True,  # a batch need not hold images to see, or to make
     )
     return replace(run, **changes)
 
@@ -160,6 +166,8 @@ def train_stage(
         raise ValueError(f"stage {stage.name} leaves nothing of this model to learn")
     if checkpointing:
         model.language_model.activation_checkpointing_enable({"use_reentrant": False})
+    if sample_prompts and is_sharded():
+        raise ValueError("FSDP and DeepSpeed leave no whole model to draw samples with: train without sample_prompts")
     plan = JanusPlan(
         *_shares(sources, ratio or stage.ratio, chosen=ratio is not None),
         run.batch,

@@ -56,8 +56,6 @@ class Run:
     log_every: int = 50
     bf16: bool = False
     """Compute in bfloat16; the weights stay as they are."""
-    idle: bool = False
-    """Parameters may have no part in a batch: with several processes each then says which had one."""
     accumulate: int = 1
     """Batches of a process that make up one step of the optimiser."""
     report_to: str = "none"
@@ -209,7 +207,7 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
-        ddp_find_unused_parameters=run.idle,
+        ddp_find_unused_parameters=False,
     )
     progress = _Progress(run)
     trainer = _Trainer(
@@ -237,8 +235,29 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
         console.print(f"interrupted at step {trainer.state.global_step}; the same command resumes from {run.out}")
         raise
     trainer._save_checkpoint(model, trial=None)
+    _make_whole(trainer, model)
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()  # a process group that is left open can abort the process at its exit
+
+
+def is_sharded() -> bool:
+    """Will FSDP or DeepSpeed leave a share of the weights in each process?"""
+    return any(
+        os.environ.get(name, "").lower() in ("1", "true")
+        for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    )
+
+
+def _make_whole(trainer: Trainer, model: nn.Module) -> None:
+    """Put the weights together again in the main process where training has shared them out."""
+    if not is_sharded():
+        return
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all processes take part
+    for name, tensor in (state or {}).items() if is_main_process() else ():
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if isinstance(getattr(module, leaf), nn.Parameter):  # buffers are whole everywhere
+            setattr(module, leaf, nn.Parameter(tensor.clone(), requires_grad=False))
 
 
 def _optimiser(model: nn.Module, run: Run) -> torch.optim.Optimizer | None:
