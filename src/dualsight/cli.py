@@ -78,9 +78,11 @@ def evaluate(
     control: Control = "none",
     seed: int = 0,
     rows: PositiveInt = 4,
-    suite: Literal["janus-house", "geneval-shapes"] | None = None,
+    suite: Literal["janus-house", "geneval-shapes", "geneval", "dpg"] | None = None,
     model: Path = JANUS,
     count: PositiveInt | None = None,
+    prompts: Path | None = None,
+    judge: str = "",
 ) -> None:
     """Evaluate a navigator under a protocol, or a Janus on a suite. The last line is for machines.
 
@@ -98,15 +100,18 @@ def evaluate(
         control: blind (grey frames) or deaf (no instruction).
         seed: of the episodes, or of the suite's test set.
         rows: episodes walked side by side.
-        suite: judge a Janus instead: janus-house asks about scenes and rooms, geneval-shapes has it draw.
+        suite: judge a Janus instead: janus-house asks about scenes and rooms, geneval-shapes has it draw; geneval and
+            dpg have it draw the prompts of a file.
         model: that Janus.
-        count: of a suite, questions of each kind or prompts of each category.
+        count: of a suite, questions of each kind or prompts of each category; of a file, pictures of each prompt.
+        prompts: GenEval's evaluation_metadata.jsonl, or DPG-Bench's dpg_bench.csv.
+        judge: module:function on the Python path: a detector for geneval, a judge of questions for dpg.
     """
     if suite:
         from dualsight.bench.janus import evaluate_janus
         from dualsight.bench.scores import last_line as suite_line
 
-        result = evaluate_janus(suite, model, seed, out or Path("runs") / f"{suite}-seed{seed}", count)
+        result = evaluate_janus(suite, model, seed, out or Path("runs") / f"{suite}-seed{seed}", count, prompts, judge)
         print(suite_line(result))
         return
     if out is None:

@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from dualsight.bench import generation, understanding
+from dualsight.bench import dpg, generation, geneval, understanding
 from dualsight.inference.assistant import Assistant
 from dualsight.types import IMAGE_MARK, Conversation, Frame, Turn
 
-Suite = Literal["janus-house", "geneval-shapes"]
+Suite = Literal["janus-house", "geneval-shapes", "geneval", "dpg"]
 ANSWER_TOKENS = 12
 """An answer of the suite is one word or a few."""
 
 
-def evaluate_janus(suite: Suite, folder: Path, seed: int, out: Path, count: int | None = None) -> dict:
-    """Score a Janus on a fresh test set.
+def evaluate_janus(
+    suite: Suite,
+    folder: Path,
+    seed: int,
+    out: Path,
+    count: int | None = None,
+    prompts: Path | None = None,
+    judge: str = "",
+) -> dict:
+    """Score a Janus on a fresh test set, or on the prompts of GenEval or DPG-Bench.
 
     Args:
         folder: the model.
-        seed: of the test set: any seed makes another.
-        out: folder of ``results.json`` (and of ``sheet.png``).
-        count: questions of each kind, or prompts of each category; None is the suite's own.
+        seed: of the test set: any seed makes another; of the pictures, where the prompts are given.
+        out: folder of ``results.json`` (and of ``sheet.png``, or of the pictures).
+        count: questions of each kind, or prompts of each category; None is the suite's own. Pictures of each prompt,
+            where the prompts are given (4).
+        prompts: the file of GenEval or DPG-Bench.
+        judge: ``module:function`` with a ``geneval.Detector`` or a ``dpg.Judge``.
 
     Returns:
-        The content of ``results.json``; see ``understanding.evaluate`` and ``generation.evaluate``.
+        The content of ``results.json``; see ``evaluate`` of ``understanding``, ``generation``, ``geneval``, ``dpg``.
+
+    Raises:
+        ValueError: prompts or judge are missing, or the judge cannot be imported.
     """
+    if suite in ("geneval", "dpg"):
+        if prompts is None or not judge:
+            raise ValueError(
+                f"the suite {suite} needs its prompts (--prompts FILE) and who judges the pictures "
+                "(--judge module:function)"
+            )
+        looks, judging = import_judge(judge), {"model": str(folder), "judge": judge, "prompts": prompts.name}
+        if suite == "geneval":
+            wanted = geneval.read_prompts(prompts)
+            draw = Assistant.from_pretrained(folder).generate_images
+            return geneval.evaluate(draw, looks, wanted, out, count or 4, seed, judging)
+        asked = dpg.read_prompts(prompts)
+        draw = Assistant.from_pretrained(folder).generate_images
+        return dpg.evaluate(draw, looks, asked, out, count or 4, seed, judging)
     assistant = Assistant.from_pretrained(folder)
     config = {"model": str(folder), "parameters": sum(p.numel() for p in assistant.model.parameters())}
     if suite == "janus-house":
@@ -40,3 +69,15 @@ def evaluate_janus(suite: Suite, folder: Path, seed: int, out: Path, count: int 
 
         return understanding.evaluate(answer, count or 100, seed, out=out, config=config)
     return generation.evaluate(assistant.generate_images, count or 50, seed, out=out, config=config)
+
+
+def import_judge(name: str) -> Callable[..., Any]:
+    """The function behind ``module:function``; ValueError where there is none."""
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"no judge {name!r}: {error}; expected module:function, on the Python path") from error
+    if not callable(found):
+        raise ValueError(f"the judge {name!r} is a {type(found).__name__}; expected a function")
+    return found
