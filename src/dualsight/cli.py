@@ -341,7 +341,7 @@ def train_imitate(
     from dualsight.train.stages import imitate
     from dualsight.train.trainer import Run
 
-    run = Run(out, steps, learning_rate, batch, seed=seed, matrices=".layers.")
+    run = Run(out, steps, learning_rate, batch, seed=seed, matrices=r"\.layers\.")
     imitate(data, features, run, vocabulary(), spatial, semantic, init)
 
 
@@ -401,7 +401,7 @@ def train_codec(
     kind: Literal["vq", "vae"] = "vq",
     steps: PositiveInt = 3000,
     batch: PositiveInt = 16,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 4e-3,
     seed: int = 42,
 ) -> None:
     """Train an image tokenizer (vq) or an autoencoder (vae) of TINY size on the images of drawings.
@@ -420,7 +420,8 @@ def train_codec(
     from dualsight.train.trainer import Run
 
     images = Frames(open_sources([data] if isinstance(data, str) else data, seed=seed))
-    (train_vq if kind == "vq" else train_vae)(images, Run(out, steps, learning_rate, batch, seed=seed))
+    run = Run(out, steps, learning_rate, batch, seed=seed, matrices=r"\.(conv_blocks|mid)\.")
+    (train_vq if kind == "vq" else train_vae)(images, run)
 
 
 def train_encoder(

@@ -44,6 +44,16 @@ def test_momentum_is_nesterovs():
     assert torch.allclose(weight.detach() - before, expected, atol=1e-5)
 
 
+def test_a_filter_is_a_matrix_of_its_outputs():
+    torch.manual_seed(0)
+    gradient, filters = torch.randn(8, 3, 3, 3), nn.Parameter(torch.zeros(8, 3, 3, 3))
+    matrix = nn.Parameter(torch.zeros(8, 27))
+    for weight in (filters, matrix):
+        weight.grad = gradient.reshape(weight.shape).clone()
+        Muon([{"params": [weight], "muon": True}], lr=0.1, weight_decay=0.0).step()
+    assert filters.detach().abs().max() > 0 and torch.equal(filters.flatten(1), matrix)
+
+
 def test_the_rest_is_adamw():
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))

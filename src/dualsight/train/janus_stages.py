@@ -51,7 +51,7 @@ class Stage:
     """Understanding : text : generation."""
     weight_decay: float = 0.0
     matrices: str = ""
-    """Weight matrices whose name begins so are trained by Muon (``muon.py``), all else by AdamW."""
+    """Which weight matrices are trained by Muon, all else by AdamW (see ``Run``)."""
 
 
 JANUS = {
@@ -69,10 +69,11 @@ JANUS_PRO = {
 """Janus-Pro (the 7B stops stage III after 40,000 steps)."""
 
 _LAYERS = LANGUAGE + "model.layers."
+_MATRICES = r"language_model\.model\.layers\.|vision_model\..*\.blocks\."
 TINY = {
     "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-3, "constant", 20, 200, 32, (1, 0, 1)),
-    "II": Stage("II", (*CODECS, ENCODER), 2e-3, "constant", 100, 1500, 32, (1, 0, 1), 0.01, _LAYERS),
-    "III": Stage("III", CODECS, 2e-3, "cosine", 100, 3000, 32, (1, 0, 1), 0.01, _LAYERS),
+    "II": Stage("II", (*CODECS, ENCODER), 2e-3, "constant", 100, 1500, 32, (1, 0, 1), 0.01, _MATRICES),
+    "III": Stage("III", CODECS, 2e-3, "cosine", 100, 3000, 32, (1, 0, 1), 0.01, _MATRICES),
 }
 """No row of a paper: models of the TINY size, trained from nothing on generated data (``recipes/janus_tiny.py``)."""
 

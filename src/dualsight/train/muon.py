@@ -1,7 +1,9 @@
-"""Muon (Jordan et al., 2024): momentum whose singular values are all made one, for the matrices of a decoder.
+"""Muon (Jordan et al., 2024): momentum whose singular values are all made one, for matrices and convolutions.
 
     M <- mu M + G            G + mu M = U S V^T,   O = U V^T   (by Newton-Schulz, without the decomposition)
     W <- (1 - lr decay) W - lr 0.2 sqrt(max(rows, columns)) O
+
+A filter of a convolution (O, I, h, w) counts as a matrix of O rows.
 
 The factor gives an update the size that AdamW's has (arXiv:2502.16982), so learning rates carry over. A decoder that is
 trained from nothing needs about two thirds of AdamW's steps (docs/log.md). Everything that is no such matrix
@@ -37,9 +39,9 @@ class Muon(torch.optim.AdamW):
                 state.setdefault("step", torch.tensor(0.0))  # AdamW looks for it when a state is loaded
                 momentum = state.setdefault("momentum", torch.zeros_like(parameter))
                 momentum.mul_(MOMENTUM).add_(parameter.grad)
-                update = orthogonal(parameter.grad + MOMENTUM * momentum)
+                update = orthogonal((parameter.grad + MOMENTUM * momentum).flatten(1))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-0.2 * group["lr"] * max(parameter.shape) ** 0.5)
+                parameter.add_(update.view_as(parameter), alpha=-0.2 * group["lr"] * max(update.shape) ** 0.5)
                 parameter.grad = None  # spent: AdamW passes over what has none
         super().step()
 

@@ -8,6 +8,7 @@ the batches that it would have seen, and N processes share the plan's batches ou
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class Run:
     batch: int = 8
     """Examples per step and process."""
     matrices: str = ""
-    """Weight matrices whose name holds this text are trained by Muon (``muon.py``), all else by AdamW."""
+    """A regular expression: weight matrices in whose name it is found are trained by Muon (``muon.py``), and filters of
+    convolutions; all else by AdamW."""
     warmup: float = 0.03
     """Share of the steps in which the learning rate climbs."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -264,10 +266,10 @@ def _optimiser(model: nn.Module, run: Run) -> torch.optim.Optimizer | None:
     """None: transformers' own AdamW."""
     if not run.matrices:
         return None
-    named = [(name, p) for name, p in model.named_parameters() if run.matrices in name and p.ndim == 2]
+    named = [(name, p) for name, p in model.named_parameters() if re.search(run.matrices, name) and p.ndim > 1]
     matrices = [parameter for _, parameter in named if parameter.requires_grad]
     if not matrices:
-        raise ValueError(f"no weight matrix that is trained has {run.matrices!r} in its name")
+        raise ValueError(f"no weight matrix that is trained has a name like {run.matrices!r}")
     return muon(model, run.learning_rate, run.weight_decay, matrices)
 
 
