@@ -1,6 +1,7 @@
 """Janus learns: what each stage teaches which parameters, from batches that follow from the seed."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -169,8 +170,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch):
 
             def interrupted(self, *args, **batch):
                 calls.append(1)
-                if len(calls) > stop_at:
-                    raise KeyboardInterrupt
+                if len(calls) == stop_at:
+                    signal.raise_signal(signal.SIGINT)
                 return forward(self, *args, **batch)
 
             monkeypatch.setattr(JanusTraining, "forward", interrupted)

@@ -50,8 +50,8 @@ def trained(out: Path, steps: int, stop_at: int | None = None, save_minutes: flo
 
     def interrupted(self, x, y):
         interrupted.calls += 1
-        if interrupted.calls > stop_at:
-            raise KeyboardInterrupt
+        if interrupted.calls == stop_at:
+            signal.raise_signal(signal.SIGTERM)  # in the middle of a step
         return original(self, x, y)
 
     interrupted.calls = 0

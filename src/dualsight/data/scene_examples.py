@@ -30,7 +30,7 @@ class SceneConversations:
     seed: int = 0
     size: int = 64
     """Pixels a side."""
-    turns: int = 4
+    turns: int = 6
 
     def __len__(self) -> int:
         return self.count

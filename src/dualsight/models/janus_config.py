@@ -165,7 +165,7 @@ JANUS_PRO_7B = replace(JANUS_PRO_1B, text=JanusTextConfig(102400, 4096, 11008, 3
 JANUS_1_3B = replace(JANUS_PRO_1B, tokens=PRO_7B_TOKENS, roles=("User", "Assistant"))
 
 TINY = JanusConfig(
-    text=JanusTextConfig(512, 256, 704, 6, 8, 8, max_position_embeddings=1024),
+    text=JanusTextConfig(512, 192, 512, 4, 6, 6, max_position_embeddings=1024),
     encoder=EncoderConfig("siglip", 64, 8, 128, 4, 4),
     vq=TINY_VQ,
     tokens=JanusTokens(*range(6)),
@@ -175,6 +175,8 @@ TINY = JanusConfig(
 """Small enough to train and to run on two CPU cores: images of 64 x 64 pixels, 64 tokens to see and 64 to make."""
 
 TINY_DIT = replace(
-    TINY, vq=None, dit=DiTPathwayConfig(DiTConfig(channels=TINY_VAE.latent_channels, condition_width=256), TINY_VAE)
+    TINY,
+    vq=None,
+    dit=DiTPathwayConfig(DiTConfig(channels=TINY_VAE.latent_channels, condition_width=TINY.text.hidden_size), TINY_VAE),
 )
 """The same with a diffusion transformer."""

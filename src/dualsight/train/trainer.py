@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -125,22 +128,45 @@ class BatchPlan(Dataset):
 
 
 class _Progress(TrainerCallback):
-    """One readable line every few steps, and a checkpoint every few minutes."""
+    """One readable line every few steps, and a checkpoint every few minutes; one more, and the end, when asked to."""
 
     def __init__(self, run: Run):
         self.run, self.saved, self.started, self.first_step = run, time.monotonic(), time.monotonic(), 0
+        self.stopping = False
+
+    @contextmanager
+    def heeding_signals(self) -> Generator[None]:
+        """Ctrl-C and SIGTERM let the step be finished: weights that are half updated would resume as something else.
+        A second one does not wait. (Only a main thread can set this.)"""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(*_) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.stopping = True
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.saved = self.started = time.monotonic()
         self.first_step = state.global_step
 
     def on_step_end(self, args, state, control, **kwargs):
-        due = torch.tensor(time.monotonic() - self.saved > 60 * self.run.save_minutes)
-        if dist.is_initialized():  # saving is a collective act: all processes follow the clock of the first
-            due = due.to(args.device)
-            dist.broadcast(due, src=0)
-        if due:
-            control.should_save = True
+        due = state.is_world_process_zero and time.monotonic() - self.saved > 60 * self.run.save_minutes
+        asked = torch.tensor([due, self.stopping], dtype=torch.uint8)
+        if dist.is_initialized():  # saving is a collective act: all follow the clock of the first, and whoever stops
+            asked = asked.to(args.device)
+            dist.all_reduce(asked, dist.ReduceOp.MAX)
+        due, self.stopping = bool(asked[0]), bool(asked[1])
+        control.should_save |= due or self.stopping
+        control.should_training_stop |= self.stopping
         return control
 
     def on_save(self, args, state, control, **kwargs):
@@ -182,8 +208,8 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
     """Train ``model`` in place for ``run.steps`` steps, resuming the last checkpoint under ``run.out`` if there is one.
     An item of ``plan`` is a whole batch.
 
-    Ctrl-C and SIGTERM save a checkpoint first. Raises RuntimeError when the launcher's world size and accelerate's
-    disagree (each process would silently train a copy of its own).
+    Ctrl-C and SIGTERM save a checkpoint first, then raise KeyboardInterrupt. RuntimeError is raised when the
+    launcher's world size and accelerate's disagree (each process would silently train a copy of its own).
     """
     arguments = TrainingArguments(
         output_dir=str(run.out),
@@ -230,12 +256,11 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
     checkpoint = get_last_checkpoint(str(run.out)) if run.out.is_dir() else None
     if checkpoint:
         console.print(f"resuming {checkpoint}")
-    try:
+    with progress.heeding_signals():
         trainer.train(resume_from_checkpoint=checkpoint)
-    except KeyboardInterrupt:
-        trainer._save_checkpoint(model, trial=None)
+    if progress.stopping:
         console.print(f"interrupted at step {trainer.state.global_step}; the same command resumes from {run.out}")
-        raise
+        raise KeyboardInterrupt
     trainer._save_checkpoint(model, trial=None)
     _make_whole(trainer, model)
     trainer.accelerator.wait_for_everyone()
