@@ -4,8 +4,9 @@
     python recipes/janus_tiny.py --out runs/janus --dry-run    # print the commands
 
 Stages: pictures of rooms -> image tokenizer -> understanding encoder -> a new model -> stages I, II and III of the
-paper -> both suites. The published learning rates are for models of a billion parameters; those here are for TINY.
-Each command can be killed: running the recipe again goes on.
+paper -> both suites. It draws scenes, and is asked about scenes and rooms: 64 tokens say too little of a room. The
+published learning rates are for models of a billion parameters; `--recipe tiny` has those for this one. Each command
+can be killed: running the recipe again goes on.
 """
 
 from __future__ import annotations
@@ -26,33 +27,33 @@ class Recipe:
     """The numbers of the run. Steps are of two processes with one thread each."""
 
     processes: int = 2
-    rooms: str = "0:120"
-    codec_steps: int = 2000
-    encoder_steps: int = 1500
-    stages: tuple[tuple[str, int, float], ...] = (("I", 300, 1e-3), ("II", 4000, 1e-3), ("III", 1500, 3e-4))
-    """Stage, steps, learning rate."""
-    ratio: str = "1:0:1"
+    rooms: str = "0:60"
+    codec_steps: int = 900
+    encoder_steps: int = 800
+    stages: tuple[tuple[str, int], ...] = (("I", 60), ("II", 350), ("III", 1000))
+    """Stage, steps."""
     batch: int = 32
 
 
 def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
     """Every command of the run, in order, as one would type it; those with torchrun share the work."""
     several = f"torchrun --nproc_per_node {recipe.processes} -m dualsight.cli"
-    data = f"--data [scenes,rooms:{out}/rooms]"
+    data = f"--data [scenes,room-talk:{out}/rooms]"
     kind = "vae" if generation == "dit" else "vq"
     plan = [
         f"dualsight data rooms --out {out}/rooms --house-seeds {recipe.rooms}",
-        f"{several} train codec {data} --kind {kind} --out {out}/{kind} --steps {recipe.codec_steps}",
-        f"{several} train encoder {data} --out {out}/encoder --steps {recipe.encoder_steps} --batch 32",
-        f"dualsight train new {data} --out {out}/{generation} --codec {out}/{kind} --encoder {out}/encoder "
+        f"dualsight train codec --data scenes --kind {kind} --out {out}/{kind} --steps {recipe.codec_steps}",
+        f"dualsight train encoder --data [scenes,rooms:{out}/rooms] --out {out}/encoder "
+        f"--steps {recipe.encoder_steps} --batch 64",
+        f"dualsight train new {data} --out {out}/{generation}-new --codec {out}/{kind} --encoder {out}/encoder "
         f"--generation {generation}",
     ]
-    model = out / generation
-    for stage, steps, rate in recipe.stages:
+    model = out / f"{generation}-new"
+    for stage, steps in recipe.stages:
         following = out / f"{generation}-{stage}"
         plan.append(
-            f"{several} train janus --init {model} {data} --out {following} --stage {stage} --ratio {recipe.ratio} "
-            f"--steps {steps} --batch {recipe.batch} --learning-rate {rate} --capacity 512"
+            f"{several} train janus --init {model} {data} --out {following} --recipe tiny --stage {stage} "
+            f"--steps {steps} --batch {recipe.batch} --capacity 384"
         )
         model = following
     plan += [f"dualsight eval --suite {suite} --model {model} --seed 7" for suite in ("janus-house", "geneval-shapes")]

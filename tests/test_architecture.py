@@ -21,6 +21,7 @@ ORDER = [
     "inference",
     "train",
     "bench",
+    "studies",
 ]
 ORDER += ["demo", "doctor", "cli", "__main__"]
 APART = {

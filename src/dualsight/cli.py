@@ -506,7 +506,7 @@ def train_janus(
     Args:
         init: a folder with a Janus of ours, of the official release or of transformers.
         data: one file or folder, or [several]; see `data validate` for the kinds. Rows may be mixed. Also scenes (made
-            as they are asked for), and rooms:FOLDER (of `data rooms`).
+            as they are asked for), rooms:FOLDER (of `data rooms`) and room-talk:FOLDER (only questions about them).
         out: checkpoints, samples, and the model at the end. The same command resumes.
         stage: what learns: I aligners and heads, II all but the encoder and tokenizer, III all but the tokenizer.
         recipe: whose learning rate, schedule and ratio.
@@ -548,6 +548,33 @@ def _ratio(text: str) -> list[int]:
     if not re.fullmatch(r"\d+:\d+:\d+", text):
         raise ValueError(f"the ratio is {text!r}; expected understanding:text:generation, such as 5:1:4")
     return [int(number) for number in text.split(":")]
+
+
+def study(
+    name: Literal["decoupling", "unified", "encoders", "generators", "guidance"],
+    out: Path,
+    rooms: Path = Path("runs/janus/rooms"),
+    seeds: list[int] = [0, 1],  # noqa: B006
+    model: Path | None = None,
+    scale: float = 1.0,
+) -> None:
+    """Test claims of the Janus papers: train every arm with the same budget, judge it, and say what held.
+
+    Args:
+        name: which claims.
+        out: everything is kept here; the same command goes on. results.md holds the table.
+        rooms: pictures of rooms, of `data rooms`.
+        seeds: of weights, order and test sets.
+        model: judge this Janus, of any size, in place of training; for guidance.
+        scale: of the number of training steps.
+    """
+    import importlib
+
+    from dualsight.studies.study import Budget, run
+
+    chosen = importlib.import_module(f"dualsight.studies.{name}").STUDY
+    run(chosen, out, rooms, seeds, Budget().scaled(scale), model)
+    print((out / "results.md").read_text(encoding="utf-8"), end="")
 
 
 def chat(
@@ -673,6 +700,7 @@ COMMANDS: dict[str, Any] = {
     "demo": demo,
     "navigate": navigate,
     "eval": evaluate,
+    "study": study,
     "data": {
         "house": data_house,
         "episodes": data_episodes,

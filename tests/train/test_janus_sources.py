@@ -8,6 +8,7 @@ import torch
 
 from dualsight.checkpoints.codecs import save_codec
 from dualsight.checkpoints.weights import save_weights
+from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.models.janus import Janus
 from dualsight.models.janus_config import TINY
 from dualsight.models.janus_dit import JanusDiT
@@ -46,6 +47,11 @@ def test_sources_stand_one_after_the_other():
 def test_what_is_no_source_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="no shards of rooms: run `dualsight data rooms` first"):
         open_sources([f"rooms:{tmp_path}"])
+    rooms = tmp_path / "rooms-000000.safetensors"
+    write_rooms(rooms, [RoomPicture(np.zeros((64, 64, 3), np.uint8), "kitchen", (("table", "red", 0.3),))])
+    assert set(open_sources([f"rooms:{tmp_path}"])) == {"understanding", "generation"}
+    mixed = open_sources(["scenes", f"room-talk:{tmp_path}"])
+    assert len(mixed["understanding"]) - len(mixed["generation"]) == len(mixed["generation"]) // 3
     with pytest.raises(OSError, match=r"nowhere\.jsonl: no such file"):
         open_sources([str(tmp_path / "nowhere.jsonl")])
     with pytest.raises(ValueError, match="holds no drawings"):

@@ -59,16 +59,21 @@ def evaluate_janus(
     assistant = Assistant.from_pretrained(folder)
     config = {"model": str(folder), "parameters": sum(p.numel() for p in assistant.model.parameters())}
     if suite == "janus-house":
-
-        def answer(frames: Sequence[Frame], questions: Sequence[str]) -> list[str]:
-            talks = [
-                Conversation((Turn("user", f"{IMAGE_MARK}\n{question}"),), (frame,))
-                for frame, question in zip(frames, questions, strict=True)
-            ]
-            return assistant.chat(talks, max_tokens=ANSWER_TOKENS)
-
-        return understanding.evaluate(answer, count or 100, seed, out=out, config=config)
+        return understanding.evaluate(answering(assistant), count or 100, seed, out=out, config=config)
     return generation.evaluate(assistant.generate_images, count or 50, seed, out=out, config=config)
+
+
+def answering(assistant: Assistant) -> understanding.Answer:
+    """An assistant as the understanding suite asks it."""
+
+    def answer(frames: Sequence[Frame], questions: Sequence[str]) -> list[str]:
+        talks = [
+            Conversation((Turn("user", f"{IMAGE_MARK}\n{question}"),), (frame,))
+            for frame, question in zip(frames, questions, strict=True)
+        ]
+        return assistant.chat(talks, max_tokens=ANSWER_TOKENS)
+
+    return answer
 
 
 def import_judge(name: str) -> Callable[..., Any]:

@@ -1,10 +1,12 @@
 """What a Janus can learn from, by name: users' own files, generated scenes, pictures of generated houses.
 
-=================  ==============================================================================================
-``scenes``         figures in their colours, places and numbers, made as they are asked for (``data.scene_examples``)
-``rooms:FOLDER``   pictures of rooms, collected by ``dualsight data rooms``
-anything else      a file or folder of conversations and drawings (``data.chats``)
-=================  ==============================================================================================
+======================  =========================================================================================
+``scenes``              figures in their colours, places and numbers, made as they are asked for
+                        (``data.scene_examples``)
+``rooms:FOLDER``        pictures of rooms, collected by ``dualsight data rooms``: questions about them, and drawings
+``room-talk:FOLDER``    the questions only
+anything else           a file or folder of conversations and drawings (``data.chats``)
+======================  =========================================================================================
 """
 
 from __future__ import annotations
@@ -82,14 +84,14 @@ def _open(name: str, size: int, seed: int) -> dict[Kind, Examples]:
             "understanding": SceneConversations(ENDLESS, seed, size),
             "generation": SceneDrawings(ENDLESS, seed, size),
         }
-    if name.startswith("rooms:"):
-        folder = Path(name.removeprefix("rooms:"))
-        pictures = read_rooms(folder.glob("rooms-*.safetensors"))
+    if name.startswith(("rooms:", "room-talk:")):
+        kind, _, folder = name.partition(":")
+        pictures = read_rooms(Path(folder).glob("rooms-*.safetensors"))
         many = ENDLESS // SCENES_PER_ROOM
-        return {
-            "understanding": RoomConversations(pictures, many, seed),
-            "generation": RoomDrawings(pictures, many, seed),
-        }
+        found: dict[Kind, Examples] = {"understanding": RoomConversations(pictures, many, seed)}
+        if kind == "rooms":
+            found["generation"] = RoomDrawings(pictures, many, seed)
+        return found
     return dict(by_kind(open_data(name)))
 
 

@@ -1,0 +1,291 @@
+"""What a study is: arms that differ in one thing, claims about them that are written down first, and a verdict.
+
+An arm is trained from nothing on generated data by the three stages, every arm with the same budget and the same
+seeds, and judged on fresh test sets. Or, with a model at hand (any size), the arms that need no training judge that.
+Everything that is trained or measured is kept, so a study that was stopped goes on.
+
+A claim compares two arms in one figure. With d the mean over seeds of (better - worse), and its 95 % interval
+
+    d +- max(1.96 sqrt(sum of the figures' variances) / seeds,  half the range of d over the seeds)
+
+a claim of a difference *held* where the interval lies above ``-margin``, *did not hold* where it lies below; a claim
+of likeness held where the interval lies within ``+-margin``, did not hold where it lies outside. Else it is
+*not decidable here*: more test questions or more seeds would be needed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from dualsight.bench import generation, understanding
+from dualsight.bench.janus import answering
+from dualsight.bench.scores import Score
+from dualsight.checkpoints.janus import from_pretrained
+from dualsight.data.files import replacing, write_json
+from dualsight.inference.assistant import Assistant
+from dualsight.train.codecs import train_vae, train_vq
+from dualsight.train.contrastive import pretrain_encoder
+from dualsight.train.janus_data import JanusCollate, JanusPlan
+from dualsight.train.janus_sources import Frames, new_janus, open_sources, pictures_of, tiny
+from dualsight.train.janus_stages import TINY, JanusTraining, run_of, train_stage
+from dualsight.train.trainer import Run
+
+console = Console(soft_wrap=True)
+Kind = Literal["siglip", "clip", "dinov2", "none"]
+Measure = Literal["understanding", "generation", "agreement"]
+"""Percent of right answers (suite ``janus-house``), of right pictures (``geneval-shapes``), and 100 times the cosine of
+the gradients of the two tasks in the language model's layers."""
+CAPACITY = 384
+AGREEMENT_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of building or using a Janus."""
+
+    name: str
+    encoder: Kind = "siglip"
+    """None: it understands through its generation pathway."""
+    generation: Literal["vq", "dit"] = "vq"
+    ratio: tuple[int, int, int] = (1, 0, 1)
+    """Understanding : text : generation."""
+    guidance: float | None = None
+    """Of its drawings; None is the default of its way of drawing."""
+
+    @property
+    def training(self) -> str:
+        """Arms with the same one are one model."""
+        return f"{self.encoder}-{self.generation}-{''.join(map(str, self.ratio))}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What was expected, before the study ran."""
+
+    text: str
+    better: str
+    worse: str
+    measure: Measure
+    margin: float = 0.0
+    """Points: ``better`` may be so much worse; of a likeness, the difference that still counts as none."""
+    alike: bool = False
+    """It claims that the two do not differ."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One file of this package."""
+
+    name: str
+    arms: tuple[Arm, ...]
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every arm gets."""
+
+    codec_steps: int = 300
+    encoder_steps: int = 200
+    stages: tuple[tuple[str, int], ...] = (("I", 30), ("II", 150), ("III", 300))
+    batch: int = 32
+    questions: int = 50
+    """Of each kind."""
+    prompts: int = 25
+    """Of each category, one picture each."""
+
+    def scaled(self, by: float) -> Budget:
+        """So many times the training steps."""
+
+        def times(steps: int) -> int:
+            return max(1, round(by * steps))
+
+        stages = tuple((name, times(steps)) for name, steps in self.stages)
+        return replace(
+            self, codec_steps=times(self.codec_steps), encoder_steps=times(self.encoder_steps), stages=stages
+        )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured number and its standard error."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, score: Score) -> Figure:
+        share = score["right"] / score["count"]
+        return cls(score["score"], 100 * math.sqrt(max(share * (1 - share), 1 / score["count"]) / score["count"]))
+
+
+def verdict(claim: Claim, better: Sequence[Figure], worse: Sequence[Figure]) -> dict:
+    """``held``, ``did not hold`` or ``not decidable here``, with the difference and its interval (see above).
+
+    Args:
+        better, worse: the figures of the two arms, seed by seed.
+    """
+    differences = [a.value - b.value for a, b in zip(better, worse, strict=True)]
+    mean = sum(differences) / len(differences)
+    chance = 1.96 * math.sqrt(sum(f.error**2 for f in (*better, *worse))) / len(differences)
+    half = max(chance, (max(differences) - min(differences)) / 2)
+    low, high = mean - half, mean + half
+    if claim.alike:
+        held, failed = -claim.margin <= low and high <= claim.margin, low > claim.margin or high < -claim.margin
+    else:
+        held, failed = low > -claim.margin, high < -claim.margin
+    word = "held" if held else "did not hold" if failed else "not decidable here"
+    return {"claim": claim.text, "verdict": word, "difference": mean, "low": low, "high": high}
+
+
+def run(
+    study: Study,
+    out: Path,
+    rooms: Path,
+    seeds: Sequence[int] = (0, 1),
+    budget: Budget = Budget(),
+    model: Path | None = None,
+) -> dict:
+    """Train and judge every arm, and say what held.
+
+    Args:
+        out: everything is kept here; ``results.json`` and ``results.md`` at the end.
+        rooms: shards of pictures of rooms (``dualsight data rooms``).
+        model: judge this Janus in place of training, whatever its size; for studies of how a model is used.
+
+    Returns:
+        The content of ``results.json``: the budget, every figure, every verdict.
+
+    Raises:
+        ValueError: there is a model, but the arms differ in how one is trained.
+    """
+    if model and len({arm.training for arm in study.arms}) > 1:
+        raise ValueError(f"the study {study.name} compares ways of training: it cannot judge the model {model} alone")
+    measures = list(dict.fromkeys(claim.measure for claim in study.claims))
+    figures: dict[str, dict[str, list[Figure]]] = {arm.name: {m: [] for m in measures} for arm in study.arms}
+    for seed in seeds:
+        for arm in study.arms:
+            folder = out / f"seed{seed}"
+            trained = model or train(arm, folder, rooms, seed, budget)
+            for measure in measures:
+                if _able(arm, measure):
+                    path = folder / arm.name / f"{measure}.json"
+                    figures[arm.name][measure].append(_kept(path, measure, trained, arm, seed, budget, rooms))
+    verdicts = [
+        verdict(claim, figures[claim.better][claim.measure], figures[claim.worse][claim.measure])
+        for claim in study.claims
+    ]
+    result = {
+        "study": study.name,
+        "model": str(model) if model else None,
+        "seeds": list(seeds),
+        "budget": asdict(budget),
+        "figures": {
+            name: {m: [asdict(figure) for figure in values] for m, values in row.items() if values}
+            for name, row in figures.items()
+        },
+        "claims": verdicts,
+    }
+    write_json(out / "results.json", result)
+    with replacing(out / "results.md") as temporary:
+        temporary.write_text(table(study, figures, verdicts), encoding="utf-8")
+    return result
+
+
+def train(arm: Arm, folder: Path, rooms: Path, seed: int, budget: Budget) -> Path:
+    """Train an arm from nothing, unless that was done; returns the model's folder."""
+    model = folder / arm.training / budget.stages[-1][0]
+    if (model / "config.json").exists():
+        return model
+    console.print(f"[bold]{arm.training}, seed {seed}[/]")
+    config = tiny(arm.encoder, arm.generation)
+    talk, drawn = open_sources(["scenes", f"room-talk:{rooms}"], seed=seed), open_sources(["scenes"], seed=seed)
+    kind = "vae" if arm.generation == "dit" else "vq"
+    codec, encoder = folder / kind, folder / arm.encoder if arm.encoder != "none" else None
+    if not (codec / "config.json").exists():
+        (train_vae if kind == "vae" else train_vq)(
+            Frames(drawn), Run(codec, budget.codec_steps, 4e-3, 16, seed=seed, matrices=r"\.(conv_blocks|mid)\.")
+        )
+    if encoder and not (encoder / "model.safetensors").exists():
+        pretrained, processor = new_janus(config, talk, None, None, seed)
+        pictures = pictures_of(open_sources(["scenes", f"rooms:{rooms}"], seed=seed))
+        run_ = Run(encoder, budget.encoder_steps, 1e-3, 64, seed=seed)
+        pretrain_encoder(pretrained.vision_model, processor, pictures, run_)
+    janus, processor = new_janus(config, talk, codec, encoder, seed)
+    for name, steps in budget.stages:
+        stage = replace(TINY[name], ratio=arm.ratio)
+        settings = run_of(stage, folder / arm.training / name, steps=steps, batch=budget.batch, seed=seed)
+        train_stage(janus, processor, stage, talk, settings, CAPACITY, arm.ratio)
+    return model
+
+
+def _able(arm: Arm, measure: Measure) -> bool:
+    """A model that was taught one task only is not asked for the other."""
+    taught = {"understanding": arm.ratio[0] > 0, "generation": arm.ratio[2] > 0}
+    return all(taught.values()) if measure == "agreement" else taught[measure]
+
+
+def _kept(path: Path, measure: Measure, model: Path, arm: Arm, seed: int, budget: Budget, rooms: Path) -> Figure:
+    """The figure, measured once. Test sets of different training seeds differ, too."""
+    if not path.exists():
+        figure = _measure(measure, model, arm, 1000 + seed, budget, rooms)
+        write_json(path, asdict(figure))
+    return Figure(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _measure(measure: Measure, model: Path, arm: Arm, seed: int, budget: Budget, rooms: Path) -> Figure:
+    if measure == "agreement":
+        return agreement(model, rooms, seed, budget.batch)
+    assistant = Assistant.from_pretrained(model)
+    if measure == "understanding":
+        return Figure.of(understanding.evaluate(answering(assistant), budget.questions, seed)["overall"])
+
+    def draw(prompts, seeds):
+        return assistant.generate_images(prompts, seeds, guidance=arm.guidance)
+
+    return Figure.of(generation.evaluate(draw, budget.prompts, seed, images=1)["overall"])
+
+
+def agreement(model: Path, rooms: Path, seed: int, batch: int) -> Figure:
+    """The cosine of the gradients of understanding and of making images, times 100, over the layers of the language
+    model: above 0 a step for the one is also one for the other, below 0 they undo each other."""
+    janus, processor = from_pretrained(model)
+    training = JanusTraining(janus)
+    sources = open_sources(["scenes", f"room-talk:{rooms}"], seed=seed)
+    layers = [p for name, p in janus.named_parameters() if name.startswith("language_model.model.layers.")]
+    plans = [
+        JanusPlan(
+            {kind: sources[kind]}, {kind: 1}, batch, AGREEMENT_BATCHES, seed, JanusCollate(processor, CAPACITY, 0)
+        )
+        for kind in ("understanding", "generation")
+    ]
+    cosines = []
+    for index in range(AGREEMENT_BATCHES):
+        gradients = [torch.autograd.grad(training(**plan[index])["loss"], layers) for plan in plans]
+        seen, drawn = (torch.cat([part.flatten() for part in gradient]) for gradient in gradients)
+        cosines.append(100 * float(torch.cosine_similarity(seen, drawn, dim=0)))
+    return Figure(float(np.mean(cosines)), float(np.std(cosines, ddof=1) / math.sqrt(len(cosines))))
+
+
+def table(study: Study, figures: dict[str, dict[str, list[Figure]]], verdicts: Sequence[dict]) -> str:
+    """The study in Markdown."""
+    measures = list(next(iter(figures.values())))
+    lines = [f"# {study.name}", "", "| arm | " + " | ".join(measures) + " |", "|---" * (len(measures) + 1) + "|"]
+    for name, row in figures.items():
+        cells = (", ".join(f"{figure.value:.1f}" for figure in row[measure]) or "-" for measure in measures)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "| claim | difference | verdict |", "|---|---|---|"]
+    lines += [
+        f"| {v['claim']} | {v['difference']:+.1f} [{v['low']:+.1f}, {v['high']:+.1f}] | **{v['verdict']}** |"
+        for v in verdicts
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,105 @@
+"""What a verdict needs, on numbers by hand; and one study trained and judged in miniature."""
+
+import importlib
+import json
+import pkgutil
+
+import numpy as np
+import pytest
+
+import dualsight.studies
+from dualsight.data.rooms import RoomPicture, write_rooms
+from dualsight.studies import study as module
+from dualsight.studies.study import Arm, Budget, Claim, Figure, Study, run, table, verdict
+
+STUDIES = [info.name for info in pkgutil.iter_modules(dualsight.studies.__path__) if info.name != "study"]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_claims_name_arms_that_can_be_measured(name):
+    study = importlib.import_module(f"dualsight.studies.{name}").STUDY
+    assert study.name == name
+    arms = {arm.name: arm for arm in study.arms}
+    assert len(arms) == len(study.arms)
+    for claim in study.claims:
+        for side in (claim.better, claim.worse):
+            assert module._able(arms[side], claim.measure), f"{side} has no {claim.measure}"
+
+
+def figures(*values, error=1.0):
+    return [Figure(value, error) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "claim", "word"),
+    [
+        (figures(80, 82), figures(70, 71), {}, "held"),
+        (figures(70, 71), figures(80, 82), {}, "did not hold"),
+        (figures(71, 72), figures(70, 71), {}, "not decidable here"),  # 1 +- 1.96
+        (figures(71, 72, error=0.1), figures(70, 71, error=0.1), {}, "held"),
+        (figures(80, 70), figures(70, 71), {}, "not decidable here"),  # the seeds differ by 11
+        (figures(69, 70, error=0.5), figures(70, 71, error=0.5), {"margin": 3}, "held"),
+        (figures(70, 71, error=0.5), figures(70, 72, error=0.5), {"margin": 3, "alike": True}, "held"),
+        (figures(80, 81, error=0.5), figures(70, 72, error=0.5), {"margin": 3, "alike": True}, "did not hold"),
+        (figures(73, 74), figures(70, 71), {"margin": 3, "alike": True}, "not decidable here"),
+    ],
+)
+def test_verdicts(better, worse, claim, word):
+    result = verdict(Claim("text", "a", "b", "generation", **claim), better, worse)
+    assert result["verdict"] == word
+    assert result["low"] < result["difference"] < result["high"]
+
+
+def test_the_error_of_a_score():
+    score = {"score": 75.0, "low": 0, "high": 0, "right": 75, "count": 100}
+    assert Figure.of(score) == Figure(75.0, pytest.approx(100 * (0.75 * 0.25 / 100) ** 0.5))
+    assert Figure.of(score | {"score": 100.0, "right": 100}).error == pytest.approx(1.0), "never quite certain"
+
+
+MINIATURE = Study(
+    "miniature",
+    (Arm("decoupled"), Arm("shared", encoder="none"), Arm("deaf", guidance=1.0)),
+    (
+        Claim("it draws", "decoupled", "deaf", "generation"),
+        Claim("it agrees", "decoupled", "shared", "agreement"),
+    ),
+)
+SHORT = Budget(1, 1, (("I", 1), ("III", 1)), 2, 1, 1)
+
+
+def test_a_study_trains_each_model_once_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("dualsight.train.janus_sources.WORDS_FROM", 20)
+    monkeypatch.setattr("dualsight.train.codecs.STANDARD", 2)
+    rooms = tmp_path / "rooms"
+    picture = RoomPicture(np.zeros((64, 64, 3), np.uint8), "kitchen", (("table", "red", 0.3), ("stove", "", 0.2)))
+    rooms.mkdir()
+    write_rooms(rooms / "rooms-000000.safetensors", [picture])
+    trained = []
+    original = module.train_stage
+
+    def counted(*arguments, **options):
+        trained.append(arguments[2].name)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(module, "train_stage", counted)
+    result = run(MINIATURE, tmp_path / "study", rooms, (0,), SHORT)
+    assert trained == ["I", "III"] * 2, "the arms that differ in guidance only are one model"
+    assert set(result["figures"]["decoupled"]) == {"generation", "agreement"}
+    assert -100 <= result["figures"]["shared"]["agreement"][0]["value"] <= 100
+    assert [claim["verdict"] for claim in result["claims"]]
+    again = run(MINIATURE, tmp_path / "study", rooms, (0,), SHORT)
+    assert again == result and len(trained) == 4
+    assert json.loads((tmp_path / "study" / "results.json").read_text())["claims"] == result["claims"]
+    assert "| it draws |" in (tmp_path / "study" / "results.md").read_text()
+    with pytest.raises(ValueError, match="cannot judge the model"):
+        run(MINIATURE, tmp_path / "other", rooms, model=tmp_path)
+
+
+def test_the_table_shows_what_was_not_measured():
+    study = Study("s", (Arm("a"), Arm("b", ratio=(1, 0, 0))), ())
+    rows = {"a": {"generation": figures(1, 2)}, "b": {"generation": []}}
+    assert "| a | 1.0, 2.0 |\n| b | - |" in table(study, rows, [])
+
+
+def test_a_budget_is_scaled():
+    assert Budget(10, 20, (("I", 4),)).scaled(0.1) == Budget(1, 2, (("I", 1),))
