@@ -5,7 +5,7 @@ weights, same tokens.
 
 One thread, CPU time, greedy, guidance 5. ``products`` multiplies a row per sequence with every weight matrix that a
 token passes, once for each token: less than that a loop of single tokens cannot take. ``same prompt`` draws as many
-images of one prompt, which is read once.
+images of one prompt, which is read once. ``compiled`` needs a C++ compiler (``inference/token_graph.py``).
 """
 
 from __future__ import annotations
@@ -103,8 +103,10 @@ def main() -> None:
     model, processor = model_and_processor(args.hidden, args.layers, args.side)
     prompts = [" ".join(PROMPT.split()[: 4 + i % 12]) for i in range(args.images)]
 
-    def ours(texts: list[str], per_prompt: int = 1) -> Tensor:
-        return draw_codes(model, processor, texts, per_prompt=per_prompt, guidance=GUIDANCE, temperature=0)
+    def ours(texts: list[str], per_prompt: int = 1, compile: bool = False) -> Tensor:
+        return draw_codes(
+            model, processor, texts, per_prompt=per_prompt, guidance=GUIDANCE, temperature=0, compile=compile
+        )
 
     theirs = of_transformers(model, processor)
     if not torch.equal(theirs().flatten()[-model.config.drawn_tokens :], ours([PROMPT]).flatten()):
@@ -112,10 +114,17 @@ def main() -> None:
     together, alone = ours(prompts), torch.cat([ours([text]) for text in prompts])
     if not torch.equal(together, alone):
         raise SystemExit("the batch draws other tokens than its prompts one by one")
+    if not torch.equal(ours([PROMPT], compile=True), ours([PROMPT])):
+        raise SystemExit("the compiled graph draws other tokens")
     with console.status("drawing"):
         single = medians(
             take_turns(
-                {"products": products(model, 2), "dualsight": lambda: ours([PROMPT]), "transformers": theirs},
+                {
+                    "products": products(model, 2),
+                    "dualsight": lambda: ours([PROMPT]),
+                    "compiled": lambda: ours([PROMPT], compile=True),
+                    "transformers": theirs,
+                },
                 args.rounds,
             )
         )
@@ -135,6 +144,7 @@ def main() -> None:
         "images": args.images,
         "seconds": {**single, **several},
         "over_products": single["dualsight"] / single["products"],
+        "compiled_over_products": single["compiled"] / single["products"],
         "over_transformers": single["dualsight"] / single["transformers"],
         "batch_gain": several["one by one"] / several["batch"],
     }
@@ -150,7 +160,8 @@ def main() -> None:
     console.print(f"{args.images} prompts in a batch: {gain:.1f} times the throughput of one by one, the same tokens")
     save_result(args.out, result)
     print(f"written to {args.out}")
-    if result["over_products"] > MOST_OVER_PRODUCTS or gain < LEAST_FROM_BATCH:
+    best = min(result["over_products"], result["compiled_over_products"])
+    if best > MOST_OVER_PRODUCTS or gain < LEAST_FROM_BATCH:
         console.print(
             f"short of the aim: {MOST_OVER_PRODUCTS} of the products, {LEAST_FROM_BATCH:g} times from a batch"
         )

@@ -635,6 +635,7 @@ def draw(
     guidance: float | None = None,
     temperature: float | None = None,
     top_k: PositiveInt | None = None,
+    compile: bool = False,
     steps: PositiveInt | None = None,
 ) -> None:
     """Draw images with a Janus: PNG files, one for each image of each prompt.
@@ -649,6 +650,7 @@ def draw(
         guidance: how much the prompt counts; 1 is no guidance. By default 5 for tokens, as released, 3 for a flow.
         temperature: of sampling tokens, by default 1; 0 takes the best one.
         top_k: sample from so many of the best tokens only.
+        compile: draw every token by one compiled graph: for GPUs, after a minute of compiling; CPUs are slower with it.
         steps: of a model that draws by flow.
     """
     from rich.progress import Progress
@@ -662,7 +664,13 @@ def draw(
     texts = [text.strip() for text in texts if text.strip()]
     assistant = Assistant.from_pretrained(model)
     seeds = range(seed, seed + len(texts) * per_prompt)
-    given = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "steps": steps}
+    given = {
+        "guidance": guidance,
+        "temperature": temperature,
+        "top_k": top_k,
+        "compile": compile or None,
+        "steps": steps,
+    }
     settings = {name: value for name, value in given.items() if value is not None}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("drawing", total=None)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dualsight.inference.image import draw, draw_codes
+from dualsight.inference.token_graph import choose, gumbel
 from tests.models.janus_tiny import tiny
 
 
@@ -70,8 +71,6 @@ def test_without_guidance_nothing_unconditional_is_computed(janus, monkeypatch):
 
 def test_sampling_follows_the_softmax(janus):
     """The first token of many seeds, against its probabilities: chi-square far below what a wrong law gives."""
-    from dualsight.inference.image import _choose
-
     scores = torch.tensor([[2.0, 1.0, 0.0, -1.0, -torch.inf]]).expand(4000, -1)
     noise = [torch.Generator().manual_seed(seed) for seed in range(4000)]
     for temperature, top_k in ((1.0, None), (0.5, None), (1.0, 2)):
@@ -79,7 +78,7 @@ def test_sampling_follows_the_softmax(janus):
         if top_k:
             kept = kept.masked_fill(kept < kept.topk(top_k).values[-1], -torch.inf)
         expected = 4000 * kept.softmax(-1)
-        drawn = torch.bincount(_choose(scores, noise, temperature, top_k), minlength=5)
+        drawn = torch.bincount(choose(scores, gumbel(noise, 5, scores.device), 1.0, temperature, top_k), minlength=5)
         some = expected > 0
         assert (drawn[~some] == 0).all()
         chi = ((drawn[some] - expected[some]) ** 2 / expected[some]).sum()

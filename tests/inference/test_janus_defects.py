@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from dualsight.inference.assistant import Assistant
-from dualsight.inference.image import _choose, draw, draw_codes
+from dualsight.inference.image import draw, draw_codes
+from dualsight.inference.token_graph import choose, gumbel
 from dualsight.models.janus_config import JANUS_1_3B, JANUS_PRO_1B
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.train.janus_stages import JanusTraining
@@ -46,8 +47,8 @@ def test_3_images_have_a_loss_and_unknown_inputs_are_no_secret(janus):
 
 def test_4_sampling_is_from_all_tokens_unless_asked_otherwise():
     assert inspect.signature(draw).parameters["top_k"].default is None
-    noise = [torch.Generator().manual_seed(seed) for seed in range(600)]
-    assert len(_choose(torch.zeros(600, 200), noise, 1.0, None).unique()) > 150, "a hidden top-50 would give 50"
+    noise = gumbel([torch.Generator().manual_seed(seed) for seed in range(600)], 200, torch.device("cpu"))
+    assert len(choose(torch.zeros(600, 200), noise, 1.0, 1.0, None).unique()) > 150, "a hidden top-50 would give 50"
 
 
 def test_5_guidance_of_one_is_no_guidance(janus):

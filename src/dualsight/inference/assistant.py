@@ -24,7 +24,7 @@ from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.types import IMAGE_MARK, Conversation, Frame, Picture, Turn
 
-OF_TOKENS, OF_FLOW = {"temperature", "top_k"}, {"steps", "solver"}
+OF_TOKENS, OF_FLOW = {"temperature", "top_k", "compile"}, {"steps", "solver"}
 """Settings that only one way of making images has."""
 
 

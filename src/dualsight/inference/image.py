@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dualsight.inference.token_graph import ROOM, TokenGraph, choose, gumbel
 from dualsight.models.janus import Janus
 from dualsight.models.janus_core import JanusCore, Reading
 from dualsight.models.janus_processor import JanusProcessor
@@ -42,6 +43,7 @@ def draw(
     on_step: OnStep | None = None,
     on_partial: OnPartial | None = None,
     partial_every: int = 64,
+    compile: bool = False,
 ) -> list[Frame]:
     """Images of ``prompts``, ``per_prompt`` of each, those of a prompt side by side; uint8 (H, W, 3).
 
@@ -50,6 +52,8 @@ def draw(
         guidance: ``s`` above; 1 is no guidance.
         temperature: of sampling; 0 takes the best token.
         top_k: sample from so many of the best tokens only (the release: from all).
+        compile: every token by one compiled graph (``token_graph``), for GPUs. The first image waits for it; rounding
+            may differ, and so, now and then, a token.
 
     Raises:
         ValueError: no prompt, an empty one or one that is too long for the model; not one seed per image; a negative
@@ -57,7 +61,7 @@ def draw(
     """
     codes = draw_codes(
         model, processor, prompts, seeds, per_prompt, guidance, temperature, top_k,
-        on_step, on_partial, partial_every,
+        on_step, on_partial, partial_every, compile,
     )  # fmt: skip
     return _develop(model, processor, codes)
 
@@ -75,40 +79,43 @@ def draw_codes(
     on_step: OnStep | None = None,
     on_partial: OnPartial | None = None,
     partial_every: int = 64,
+    compile: bool = False,
 ) -> Int[Tensor, "I N"]:
     """The tokens of the images that :func:`draw` makes."""
     _check(guidance, temperature, top_k)
     seeds = seeds_of(prompts, per_prompt, seeds)
     noise = [torch.Generator().manual_seed(seed) for seed in seeds]
-    reading, hidden = _read_prompts(model, processor, prompts, per_prompt, guided=guidance != 1)
-    total = model.config.drawn_tokens
+    reading, hidden = _read_prompts(model, processor, prompts, per_prompt, guidance != 1, ROOM if compile else 1)
+    total, size = model.config.drawn_tokens, model.gen_embed.num_embeddings
     codes = torch.empty(len(seeds), total, dtype=torch.long, device=model.device)
+    graph = TokenGraph(model, reading, guidance, temperature, top_k) if compile else None
     for step in range(total):
-        scores = model.gen_head(hidden).float()
-        if guidance != 1:
-            conditional, unconditional = scores.chunk(2)
-            scores = unconditional + guidance * (conditional - unconditional)
-        codes[:, step] = _choose(scores, noise, temperature, top_k)
+        dice = gumbel(noise, size, model.device) if temperature else None
+        if graph and step:
+            codes[:, step] = graph.next(codes[:, step - 1], dice)
+        else:
+            codes[:, step] = choose(model.gen_head(hidden).float(), dice, guidance, temperature, top_k)
         if on_step:
             on_step(step + 1, total)
         if on_partial and (step + 1) % partial_every == 0 and step + 1 < total:
             # what is not there yet is filled with the last token
             on_partial(_develop(model, processor, codes.where(torch.arange(total) <= step, codes[:, [step]])))
-        if step + 1 < total:
+        if step + 1 < total and not graph:
             newest = model.embed_codes(codes[:, [step]])
             hidden = model.read(newest.repeat(2 if guidance != 1 else 1, 1, 1), reading)[:, -1]
     return codes
 
 
 def _read_prompts(
-    model: Janus, processor: JanusProcessor, prompts: Sequence[str], per_prompt: int, guided: bool
+    model: Janus, processor: JanusProcessor, prompts: Sequence[str], per_prompt: int, guided: bool, multiple: int
 ) -> tuple[Reading, Float[Tensor, "R D"]]:
     """Read every prompt: the memory of each image's row and its last hidden state. Under guidance the second half of
-    the rows has read the unconditional prompts."""
+    the rows has read the unconditional prompts. The memory's capacity is a multiple of ``multiple``."""
     different, rows = rows_of(model, processor, prompts, per_prompt, guided)
     ids, valid = processor.left_padded(different)
     ids, valid = ids.to(model.device), valid.to(model.device)
-    reading = model.begin(len(ids), ids.shape[1] + model.config.drawn_tokens)
+    room = ids.shape[1] + model.config.drawn_tokens
+    reading = model.begin(len(ids), -(-room // multiple) * multiple)
     hidden = model.read(model.embed(ids), reading, valid)[:, -1]
     chosen = torch.tensor(rows, device=model.device)
     return reading.select(chosen), hidden[chosen]
@@ -158,22 +165,6 @@ def seeds_of(prompts: Sequence[str], per_prompt: int, seeds: Sequence[int] | Non
     if seeds is not None and len(seeds) != images:
         raise ValueError(f"{len(seeds)} seeds for {images} images ({len(prompts)} prompts, {per_prompt} of each)")
     return [int(seed) for seed in (range(images) if seeds is None else seeds)]
-
-
-def _choose(
-    scores: Float[Tensor, "I V"], noise: Sequence[torch.Generator], temperature: float, top_k: int | None
-) -> Int[Tensor, " I"]:
-    """One token for each image."""
-    if temperature == 0:
-        return scores.argmax(-1)
-    if top_k is not None and top_k < scores.shape[-1]:
-        least = scores.topk(top_k, dim=-1).values[:, -1:]
-        scores = scores.masked_fill(scores < least, -torch.inf)
-    exponential = torch.stack([
-        torch.empty(scores.shape[-1]).exponential_(generator=generator) for generator in noise
-    ])  # fmt: skip
-    gumbel = -exponential.clamp(min=torch.finfo(torch.float32).tiny).log()
-    return (scores / temperature + gumbel.to(scores.device)).argmax(-1)
 
 
 def _develop(model: Janus, processor: JanusProcessor, codes: Int[Tensor, "I N"]) -> list[Frame]:
