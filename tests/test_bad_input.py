@@ -231,3 +231,14 @@ def test_data_validate_names_the_frame_that_is_cut_off(capsys, tmp_path):
     said = capsys.readouterr()
     assert end.value.code == 2
     assert "step_0001_STOP.png is no whole PNG" in said.out and "1 problem(s)" in said.err
+
+
+# --- suites and studies of Janus ----------------------------------------------------------------------------------------
+
+
+def test_a_suite_without_its_prompts_and_a_study_without_its_data(capsys, tmp_path):
+    assert "needs its prompts" in refused(capsys, "eval", "--suite=geneval", f"--out={tmp_path}")
+    assert "no shards of rooms" in refused(capsys, "study", "decoupling", f"--out={tmp_path}", f"--rooms={tmp_path}")
+    some = f"--model={tmp_path}"
+    assert "compares ways of training" in refused(capsys, "study", "unified", f"--out={tmp_path}", some)
+    assert "it has no config.json" in refused(capsys, "study", "guidance", f"--out={tmp_path}", some)

@@ -552,7 +552,7 @@ def _ratio(text: str) -> list[int]:
 
 def study(
     name: Literal["decoupling", "unified", "encoders", "generators", "guidance"],
-    out: Path,
+    out: Path | None = None,
     rooms: Path = Path("runs/janus/rooms"),
     seeds: list[int] = [0, 1],  # noqa: B006
     model: Path | None = None,
@@ -562,7 +562,7 @@ def study(
 
     Args:
         name: which claims.
-        out: everything is kept here; the same command goes on. results.md holds the table.
+        out: everything is kept here (runs/study-NAME by default); the same command goes on. results.md has the table.
         rooms: pictures of rooms, of `data rooms`.
         seeds: of weights, order and test sets.
         model: judge this Janus, of any size, in place of training; for guidance.
@@ -572,7 +572,7 @@ def study(
 
     from dualsight.studies.study import Budget, run
 
-    chosen = importlib.import_module(f"dualsight.studies.{name}").STUDY
+    chosen, out = importlib.import_module(f"dualsight.studies.{name}").STUDY, out or Path("runs") / f"study-{name}"
     run(chosen, out, rooms, seeds, Budget().scaled(scale), model)
     print((out / "results.md").read_text(encoding="utf-8"), end="")
 
@@ -739,7 +739,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     arguments = [with_underscores(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     logging.getLogger("dualsight.inference").setLevel(logging.ERROR)  # answers that are no action are in the results
-    one_file = arguments[:1] == ["parity"] or arguments[:2] == ["data", "validate"]  # `dualsight parity FILE`
+    # `dualsight parity FILE`, `dualsight study NAME`
+    one_file = arguments[:1] in (["parity"], ["study"]) or arguments[:2] == ["data", "validate"]
     try:
         auto_cli(COMMANDS, args=arguments, as_positional=one_file)
     except (ValueError, OSError, ImportError, KeyError, FloatingPointError) as error:

@@ -259,7 +259,8 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
     with progress.heeding_signals():
         trainer.train(resume_from_checkpoint=checkpoint)
     if progress.stopping:
-        console.print(f"interrupted at step {trainer.state.global_step}; the same command resumes from {run.out}")
+        if is_main_process():
+            console.print(f"interrupted at step {trainer.state.global_step}; the same command resumes from {run.out}")
         raise KeyboardInterrupt
     trainer._save_checkpoint(model, trial=None)
     _make_whole(trainer, model)
