@@ -233,7 +233,7 @@ def test_data_validate_names_the_frame_that_is_cut_off(capsys, tmp_path):
     assert "step_0001_STOP.png is no whole PNG" in said.out and "1 problem(s)" in said.err
 
 
-# --- suites and studies of Janus ----------------------------------------------------------------------------------------
+# --- suites and studies of Janus --------------------------------------------------------------------------------------
 
 
 def test_a_suite_without_its_prompts_and_a_study_without_its_data(capsys, tmp_path):
