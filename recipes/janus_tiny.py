@@ -24,7 +24,7 @@ import torch
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of the run. Steps are of two processes with one thread each."""
+    """The numbers of the run. The stages' steps are of two processes with one thread each."""
 
     processes: int = 2
     rooms: str = "0:60"

@@ -415,12 +415,12 @@ def train_codec(
         learning_rate: its peak.
         seed: of weights and order.
     """
-    from dualsight.train.codecs import train_vae, train_vq
+    from dualsight.train.codecs import CONVOLUTIONS, train_vae, train_vq
     from dualsight.train.janus_sources import Frames, open_sources
     from dualsight.train.trainer import Run
 
     images = Frames(open_sources([data] if isinstance(data, str) else data, seed=seed))
-    run = Run(out, steps, learning_rate, batch, seed=seed, matrices=r"\.(conv_blocks|mid)\.")
+    run = Run(out, steps, learning_rate, batch, seed=seed, matrices=CONVOLUTIONS)
     (train_vq if kind == "vq" else train_vae)(images, run)
 
 

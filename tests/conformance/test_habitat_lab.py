@@ -7,8 +7,6 @@ environment is made once, in the temporary folder or where ``DUALSIGHT_HABITAT_V
 import json
 import os
 import subprocess
-import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.houses import house_episodes
 from dualsight.envs.protocols import R2R_CE
 from dualsight.inference.rollout import ExpertAgent, ForwardAgent, RandomAgent, rollouts
+from tests.conformance.environments import python_with
 
 HABITAT_LAB = "habitat-lab==0.3.320260507"
 HOUSES = (900_000, 900_003)
@@ -32,17 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 @pytest.fixture(scope="module")
 def habitat_python() -> Path:
     """The interpreter of an environment that has habitat-lab."""
-    default = Path(tempfile.gettempdir()) / "dualsight-habitat-lab"
-    folder = Path(os.environ.get("DUALSIGHT_HABITAT_VENV", default))
-    python = folder / "bin" / "python"
-    if not (folder / ".complete").exists():
-        try:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, capture_output=True)
-            subprocess.run([python, "-m", "pip", "install", "-q", HABITAT_LAB, "safetensors"], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            pytest.skip(f"{HABITAT_LAB} could not be installed: {error}")
-        (folder / ".complete").touch()
-    return python
+    return python_with("habitat", [HABITAT_LAB, "safetensors"])
 
 
 @pytest.fixture(scope="module")

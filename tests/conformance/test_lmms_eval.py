@@ -8,9 +8,7 @@ own on top of this one, with only what it imports. It is made once, in the tempo
 import json
 import os
 import subprocess
-import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ import dualsight
 from dualsight.checkpoints.janus import save_pretrained
 from dualsight.inference.text import answer
 from dualsight.types import IMAGE_MARK, Conversation, Turn
+from tests.conformance.environments import python_with
 from tests.models.janus_tiny import tiny
 
 LMMS_EVAL = "lmms-eval==0.7.3"
@@ -52,19 +51,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 @pytest.fixture(scope="module")
 def lmms_python() -> Path:
     """The interpreter of an environment that has lmms-eval, and everything that this one has."""
-    default = Path(tempfile.gettempdir()) / "dualsight-lmms-eval"
-    folder = Path(os.environ.get("DUALSIGHT_LMMS_VENV", default))
-    python = folder / "bin" / "python"
-    if not (folder / ".complete").exists():
-        try:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, capture_output=True)
-            for packages in ([LMMS_EVAL], IMPORTED):
-                subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *packages], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            pytest.skip(f"{LMMS_EVAL} could not be installed: {error}")
-        site = next(folder.glob("lib/python*/site-packages"))
-        (site / "project.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")  # after its own packages
-        (folder / ".complete").touch()
+    python = python_with("lmms", ["--no-deps", LMMS_EVAL], ["--no-deps", *IMPORTED])
+    site = next(python.parents[1].glob("lib/python*/site-packages"))
+    (site / "project.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")  # after its own packages
     return python
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualsight.bench.prompted import Draw, Wanted, draw_missing, read_frame
+from dualsight.bench.prompted import Draw, Wanted, draw_missing, picture_seed, read_frame
 from dualsight.bench.scores import Score, score, write_result
 from dualsight.types import Frame
 
@@ -111,7 +111,7 @@ def evaluate(
         ValueError: ``draw`` or ``judge`` returned another number than it was asked for.
     """
     wanted = [
-        Wanted(out / "images" / f"{prompt.name}_{n}.png", prompt.text, seed * 1_000_003 + number * images + n)
+        Wanted(out / "images" / f"{prompt.name}_{n}.png", prompt.text, picture_seed(seed, number * images + n))
         for number, prompt in enumerate(prompts)
         for n in range(images)
     ]

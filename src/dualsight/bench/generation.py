@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from dualsight.bench.detector import detect
 from dualsight.bench.features import scene_features
 from dualsight.bench.frechet import Features, diversity, frechet_distance
+from dualsight.bench.prompted import Draw, draw_batch, picture_seed
 from dualsight.bench.scores import Score, last_line, score, score_line, write_result
 from dualsight.data.files import replacing
 from dualsight.data.scene_text import CATEGORIES, Caption, sample_caption
@@ -36,9 +37,6 @@ PROTOCOL = {
     "features": "dualsight.bench.features",
 }
 """What a number of this suite means; the version goes up whenever prompts, detector or features change."""
-
-Draw = Callable[[Sequence[str], Sequence[int]], list[Frame]]
-"""What is judged: prompts and a seed for each -> a square picture for each, (N, N, 3) uint8."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +90,7 @@ def evaluate(
     frames: list[Frame] = []
     for start in range(0, len(texts), batch):
         part = texts[start : start + batch]
-        drawn = draw(part, [seed * 1_000_003 + start + n for n in range(len(part))])
-        if len(drawn) != len(part):
-            raise ValueError(f"{len(part)} prompts were given, {len(drawn)} pictures came back")
-        frames += drawn
+        frames += draw_batch(draw, part, [picture_seed(seed, start + n) for n in range(len(part))])
     right = [prompt.caption.holds(detect(frame)) for prompt, frame in zip(prompts, frames, strict=True)]
     categories: dict[str, Score] = {}
     for category in CATEGORIES:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from dualsight.bench.prompted import Draw, Wanted, draw_missing, read_frame
+from dualsight.bench.prompted import Draw, Wanted, draw_missing, picture_seed, read_frame
 from dualsight.bench.scores import Score, score, write_result
 from dualsight.data.files import replacing
 from dualsight.types import Frame
@@ -184,7 +184,7 @@ def evaluate(
     """
     folders = [out / "images" / f"{number:05d}" for number in range(len(prompts))]
     wanted = [
-        Wanted(folder / "samples" / f"{n:04d}.png", prompt.text, seed * 1_000_003 + number * images + n)
+        Wanted(folder / "samples" / f"{n:04d}.png", prompt.text, picture_seed(seed, number * images + n))
         for number, (folder, prompt) in enumerate(zip(folders, prompts, strict=True))
         for n in range(images)
     ]

@@ -49,13 +49,10 @@ def evaluate_janus(
                 "(--judge module:function)"
             )
         looks, judging = import_judge(judge), {"model": str(folder), "judge": judge, "prompts": prompts.name}
-        if suite == "geneval":
-            wanted = geneval.read_prompts(prompts)
-            draw = Assistant.from_pretrained(folder).generate_images
-            return geneval.evaluate(draw, looks, wanted, out, count or 4, seed, judging)
-        asked = dpg.read_prompts(prompts)
+        benchmark: Any = {"geneval": geneval, "dpg": dpg}[suite]
+        wanted = benchmark.read_prompts(prompts)  # before the model, which takes longer to load
         draw = Assistant.from_pretrained(folder).generate_images
-        return dpg.evaluate(draw, looks, asked, out, count or 4, seed, judging)
+        return benchmark.evaluate(draw, looks, wanted, out, count or 4, seed, judging)
     assistant = Assistant.from_pretrained(folder)
     config = {"model": str(folder), "parameters": sum(p.numel() for p in assistant.model.parameters())}
     if suite == "janus-house":

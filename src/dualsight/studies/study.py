@@ -32,11 +32,11 @@ from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained
 from dualsight.data.files import replacing, write_json
 from dualsight.inference.assistant import Assistant
-from dualsight.train.codecs import train_vae, train_vq
+from dualsight.train.codecs import CONVOLUTIONS, train_vae, train_vq
 from dualsight.train.contrastive import pretrain_encoder
 from dualsight.train.janus_data import JanusCollate, JanusPlan
 from dualsight.train.janus_sources import Frames, new_janus, open_sources, pictures_of, tiny
-from dualsight.train.janus_stages import TINY, JanusTraining, run_of, train_stage
+from dualsight.train.janus_stages import LAYERS, TINY, JanusTraining, run_of, train_stage
 from dualsight.train.trainer import Run
 
 console = Console(soft_wrap=True)
@@ -213,7 +213,7 @@ def train(arm: Arm, folder: Path, rooms: Path, seed: int, budget: Budget) -> Pat
     codec, encoder = folder / kind, folder / arm.encoder if arm.encoder != "none" else None
     if not (codec / "config.json").exists():
         (train_vae if kind == "vae" else train_vq)(
-            Frames(drawn), Run(codec, budget.codec_steps, 4e-3, 16, seed=seed, matrices=r"\.(conv_blocks|mid)\.")
+            Frames(drawn), Run(codec, budget.codec_steps, 4e-3, 16, seed=seed, matrices=CONVOLUTIONS)
         )
     if encoder and not (encoder / "model.safetensors").exists():
         pretrained, processor = new_janus(config, talk, None, None, seed)
@@ -261,7 +261,7 @@ def agreement(model: Path, rooms: Path, seed: int, batch: int) -> Figure:
     janus, processor = from_pretrained(model)
     training = JanusTraining(janus)
     sources = open_sources(["scenes", f"room-talk:{rooms}"], seed=seed)
-    layers = [p for name, p in janus.named_parameters() if name.startswith("language_model.model.layers.")]
+    layers = [p for name, p in janus.named_parameters() if name.startswith(LAYERS)]
     plans = [
         JanusPlan(
             {kind: sources[kind]}, {kind: 1}, batch, AGREEMENT_BATCHES, seed, JanusCollate(processor, CAPACITY, 0)

@@ -54,6 +54,8 @@ class LossWeights:
     kl: float = 1e-3
 
 
+CONVOLUTIONS = r"\.(conv_blocks|mid)\."
+"""Names of what Muon trains of a codec: all but what touches pixels, codes and latents (see ``Run.matrices``)."""
 FREE_STEPS = 200
 """So many steps without quantising; the codes are then put where features are."""
 

@@ -32,6 +32,7 @@ from dualsight.train.samples import Samples
 from dualsight.train.trainer import Examples, Run, batches_of, fit, is_main_process, is_sharded
 
 CODECS, ENCODER, LANGUAGE = ("gen_vision_model.", "gen_vae."), "vision_model.", "language_model."
+LAYERS = LANGUAGE + "model.layers."
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,6 @@ JANUS_PRO = {
 }
 """Janus-Pro (the 7B stops stage III after 40,000 steps)."""
 
-_LAYERS = LANGUAGE + "model.layers."
 _MATRICES = r"language_model\.model\.layers\.|vision_model\..*\.blocks\."
 TINY = {
     "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-3, "constant", 20, 200, 32, (1, 0, 1)),
@@ -105,7 +105,7 @@ class JanusTraining(nn.Module):
     def _pathways(self) -> Iterator[nn.Parameter]:
         """What learns, but for the decoder's layers, through which every batch goes."""
         named = self.model.named_parameters()
-        return (parameter for name, parameter in named if parameter.requires_grad and not name.startswith(_LAYERS))
+        return (parameter for name, parameter in named if parameter.requires_grad and not name.startswith(LAYERS))
 
 
 def freeze(model: JanusCore, stage: Stage) -> None:
