@@ -52,7 +52,10 @@ class Recipe:
     """Episodes per step and process."""
     imitation_steps: int = 1300
     learning_rate: float = 1e-3
-    rounds: tuple[Round, ...] = (Round("3000:3020", 10, 0.1, 520, 6e-4),)
+    rounds: tuple[Round, ...] = (
+        Round("3000:3020", 10, 0.1, 520, 6e-4),
+        Round("3020:3042", 10, 0.1, 540, 6e-4),
+    )
 
 
 def commands(out: Path, recipe: Recipe) -> list[str]:

@@ -1,7 +1,7 @@
 """One token of a drawing as one graph of fixed shapes, for ``torch.compile``: embed, decode, guide, sample.
 
 The loop in ``image`` reads a memory that grows, so every token has other shapes, and Python starts each of its hundreds
-of kernels by hand: for small batches that is most of the time. Here keys and values lie in a buffer of fixed size, a
+of kernels by hand. Here keys and values lie in a buffer of fixed size, a
 tensor says where the next ones go, and a mask hides what is not written yet. Nothing depends on the token's number but
 what is in tensors, so one compiled graph (on CUDA, one recorded graph of kernels) serves all tokens.
 """
