@@ -427,31 +427,44 @@ def train_codec(
 def train_encoder(
     data: str | list[str],
     out: Path,
+    lesson: Literal["captions", "figures"] = "captions",
+    init: Path | None = None,
     kind: Literal["siglip", "clip", "dinov2"] = "siglip",
     steps: PositiveInt = 2000,
     batch: PositiveInt = 64,
     learning_rate: float = 1e-3,
     seed: int = 42,
 ) -> None:
-    """Train an understanding encoder of TINY size on images and their prompts, by SigLIP's loss.
+    """Train an understanding encoder of TINY size on pictures.
 
     Args:
         data: scenes, rooms:FOLDER, or a file; or [several].
         out: checkpoints, and the weights at the end. The same command resumes.
+        lesson: captions: which prompt belongs to which image, by SigLIP's loss; figures: what every patch of generated
+            scenes shows, by labels.
+        init: output of another `train encoder` to go on from.
         kind: the architecture.
         steps: of the optimiser.
-        batch: pairs per step and process.
+        batch: pictures per step and process.
         learning_rate: its peak.
         seed: of weights and order.
     """
     from dualsight.train.contrastive import pretrain_encoder
+    from dualsight.train.figures import pretrain_on_figures
     from dualsight.train.janus_sources import new_janus, open_sources, pictures_of, tiny
+    from dualsight.train.janus_stages import BLOCKS
     from dualsight.train.trainer import Run
 
-    sources = open_sources([data] if isinstance(data, str) else data, seed=seed)
-    model, processor = new_janus(tiny(kind, "vq"), sources, None, None, seed)
-    run = Run(out, steps, learning_rate, batch, seed=seed)
-    pretrain_encoder(model.vision_model, processor, pictures_of(sources), run)
+    names = [data] if isinstance(data, str) else data
+    if lesson == "figures" and names != ["scenes"]:
+        raise ValueError(f"--lesson figures needs labels, which only --data scenes has; not {', '.join(names)}")
+    sources = open_sources(names, seed=seed)
+    model, processor = new_janus(tiny(kind, "vq"), sources, None, init, seed)
+    run = Run(out, steps, learning_rate, batch, matrices=BLOCKS if lesson == "figures" else "", seed=seed)
+    if lesson == "figures":
+        pretrain_on_figures(model.vision_model, processor, run)
+    else:
+        pretrain_encoder(model.vision_model, processor, pictures_of(sources), run)
 
 
 def train_new(

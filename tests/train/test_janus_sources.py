@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from dualsight.checkpoints.codecs import save_codec
-from dualsight.checkpoints.weights import save_weights
+from dualsight.checkpoints.weights import WeightFiles, save_weights
 from dualsight.data.rooms import RoomPicture, write_rooms
+from dualsight.data.scene_labels import LabelledScenes
 from dualsight.models.janus import Janus
 from dualsight.models.janus_config import TINY
 from dualsight.models.janus_dit import JanusDiT
 from dualsight.pathways.encoders import Encoder
 from dualsight.pathways.vq import VQTokenizer
 from dualsight.train.contrastive import CaptionBatch, ContrastivePretraining, pretrain_encoder
+from dualsight.train.figures import FigurePretraining, LabelledBatch, pretrain_on_figures
 from dualsight.train.janus_sources import Concatenation, Frames, new_janus, open_sources, pictures_of, tiny
 from dualsight.train.trainer import Run
 from dualsight.types import Conversation, Drawing
@@ -113,6 +115,29 @@ def test_an_encoder_learns_which_caption_belongs_to_which_picture(janus, scenes,
     assert float(outputs["found"]) > 0.5, "by chance one of eight"
     folder = pretrain_encoder(model.vision_model, processor, scenes["generation"], Run(tmp_path, 1, batch=2))
     assert (folder / "model.safetensors").exists()
+
+
+def test_an_encoder_learns_what_patches_show(janus, tmp_path):
+    model, processor = janus
+    scenes = LabelledScenes(8, 3)
+    batch = LabelledBatch(processor)([scenes[i] for i in range(8)])
+    assert batch["words"].shape == (8, 64, 4)
+    torch.manual_seed(0)
+    training = FigurePretraining(model.vision_model)
+    optimiser = torch.optim.AdamW(training.parameters(), 2e-3)
+    losses = []
+    for _ in range(40):
+        outputs = training(**batch)
+        optimiser.zero_grad()
+        outputs["loss"].backward()
+        optimiser.step()
+        losses.append(float(outputs["loss"].detach()))
+    assert losses[-1] < 0.6 * losses[0]
+    assert float(outputs["color_right"]) > 0.6, "by chance one of eight"
+    before = model.vision_model.vision_tower.pos_embed.clone()
+    folder = pretrain_on_figures(model.vision_model, processor, Run(tmp_path, 1, batch=2))
+    after = WeightFiles(folder).read(["vision_tower.pos_embed"])["vision_tower.pos_embed"]
+    assert not torch.equal(before, after)
 
 
 def test_padding_of_captions_changes_nothing(janus, scenes):

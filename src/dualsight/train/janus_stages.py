@@ -69,7 +69,9 @@ JANUS_PRO = {
 }
 """Janus-Pro (the 7B stops stage III after 40,000 steps)."""
 
-_MATRICES = r"language_model\.model\.layers\.|vision_model\..*\.blocks\."
+BLOCKS = r"\.(?:blocks|layers?)\.\d+\."
+"""Where the weight matrices of an encoder are, by the names of any kind."""
+_MATRICES = rf"language_model\.model\.layers\.|vision_model\..*{BLOCKS}"
 TINY = {
     "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-3, "constant", 20, 200, 32, (1, 0, 1)),
     "II": Stage("II", (*CODECS, ENCODER), 2e-3, "constant", 100, 1500, 32, (1, 0, 1), 0.01, _MATRICES),
