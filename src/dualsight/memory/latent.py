@@ -1,0 +1,334 @@
+"""Latent memory: what is formed of an image and of what was said, and read as a few tokens (VisMem, arXiv:2511.11007).
+
+=================  ==================================================================================================
+``QueryBuilder``   what is wanted: K queries, read off the visual tokens and the hidden states of the current segment
+``ShortFormer``    perceptual memory: slots that go through the vision encoder with the queries and look at the image
+``LongFormer``     semantic memory: slots that go through the decoder's last layers and look at what was understood
+=================  ==================================================================================================
+
+Both formers borrow the frozen VLM's own layers, through LoRAs that count only while they run (`Adapters.active`).
+What they look at never looks back at them, so the keys and values of an image are computed once and serve every
+invocation: a former costs K + N tokens, not the image again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from dualsight.memory.vlms import Anatomy
+
+Tokens = Float[Tensor, "R T C"]
+
+
+class Adapters(nn.Module):
+    """LoRAs (arXiv:2106.09685) beside frozen linear layers: ``W x + alpha / rank * B A x``, only while ``active``.
+
+    The layers themselves are not touched, so that the model they belong to is the stock one whenever it runs by itself.
+    """
+
+    def __init__(self, layers: dict[str, nn.Linear], rank: int, alpha: float):
+        super().__init__()
+        if not layers:
+            raise ValueError("no linear layer to adapt: the pattern of its targets matches none")
+        self.names = list(layers)
+        self.layers = list(layers.values())  # in a list: they are the VLM's, not ours
+        self.scale = alpha / rank
+        self.a = nn.ParameterList(torch.empty(rank, layer.in_features) for layer in self.layers)
+        self.b = nn.ParameterList(torch.zeros(layer.out_features, rank) for layer in self.layers)
+        for a in self.a:
+            nn.init.kaiming_uniform_(a, math.sqrt(5))
+
+    @contextmanager
+    def active(self) -> Generator[None]:
+        """Within, the layers answer with their LoRAs."""
+        handles = [
+            layer.register_forward_hook(self._added(a, b))
+            for layer, a, b in zip(self.layers, self.a, self.b, strict=True)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _added(self, a: Tensor, b: Tensor) -> Callable:
+        def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return output + F.linear(F.linear(inputs[0], a), b) * self.scale
+
+        return add
+
+
+def linear_layers(module: nn.Module, pattern: str) -> dict[str, nn.Linear]:
+    """The linear layers whose names end in ``pattern``, a regular expression."""
+    ending = re.compile(rf"(?:.*\.)?(?:{pattern})$")
+    return {name: m for name, m in module.named_modules() if isinstance(m, nn.Linear) and ending.match(name)}
+
+
+class Whitening(nn.Module):
+    """``(x - mean) Z``: inputs with unit covariance in every direction, once ``fit`` has seen some.
+
+    Hidden states of a trained model vary a thousand times more in some directions than in others, and where something
+    *is* tends to lie in the quiet ones: without whitening a query never learns to ask for a place.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.mean = nn.Buffer(torch.zeros(width))
+        self.matrix = nn.Buffer(torch.eye(width))
+
+    def forward(self, x: Float[Tensor, "*n C"]) -> Float[Tensor, "*n C"]:
+        return (x - self.mean) @ self.matrix
+
+    @torch.no_grad()
+    def fit(self, x: Float[Tensor, "n C"], floor: float = 1e-3) -> None:
+        """ZCA: ``Z = U (max(lambda, 0) + floor * max lambda)^-1/2 U^T`` of the covariance of ``x``."""
+        mean = x.double().mean(0)
+        centred = x.double() - mean
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+        scaled = (values.clamp(min=0) + floor * values.max()).rsqrt()
+        self.mean.copy_(mean)
+        self.matrix.copy_(vectors * scaled @ vectors.T)
+
+
+class QueryBuilder(nn.Module):
+    """What is wanted: ``Q = encoder([v, h, Q_init])[-K:]``, a pre-norm transformer of a width of its own.
+
+    Q sees everything, ``[v, h]`` see only each other (the paper's mask), so that they do not depend on ``Q_init``.
+    Hidden states know how far they lie from the end of their segment; there is no longest segment.
+    """
+
+    def __init__(self, width: int, queries: int, inner: int, layers: int, heads: int):
+        super().__init__()
+        self.whiten_v, self.whiten_h = Whitening(width), Whitening(width)
+        self.read_v, self.read_h = nn.Linear(width, inner), nn.Linear(width, inner)
+        self.start = nn.Parameter(torch.randn(queries, inner) * 0.5)
+        layer = nn.TransformerEncoderLayer(inner, heads, 4 * inner, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(inner), enable_nested_tensor=False)
+
+    def forward(
+        self, v: Tokens, v_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
+    ) -> Float[Tensor, "R K E"]:
+        """Visual tokens and hidden states, padded anywhere, to queries."""
+        return self.states(v, v_there, h, h_there)[:, -len(self.start) :]
+
+    def states(
+        self, v: Tokens, v_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
+    ) -> Float[Tensor, "R T E"]:
+        """The encoder's whole output."""
+        to_end = h_there.long().flip(1).cumsum(1).flip(1) - 1
+        h = self.read_h(self.whiten_h(h)) + _sines(to_end, self.start.shape[1]).to(h.dtype)
+        x = torch.cat([self.read_v(self.whiten_v(v)), h, self.start.expand(len(v), -1, -1)], 1)
+        there = torch.cat([v_there, h_there, v_there.new_ones(len(v), len(self.start))], 1)
+        given = x.shape[1] - len(self.start)
+        blind = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
+        blind[:given, given:] = True
+        return self.encoder(x, mask=blind, src_key_padding_mask=~there)
+
+
+def _sines(places: Int[Tensor, "R S"], width: int) -> Float[Tensor, "R S E"]:
+    """Sinusoidal codes of places."""
+    rates = torch.exp(torch.arange(0, width, 2, device=places.device) * (-math.log(1000.0) / width))
+    angles = places[..., None] * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+# --- short: through the vision encoder --------------------------------------------------------------------------------
+
+
+class ImageKeys:
+    """Keys and values of images in the blocks of a vision encoder, in the order in which the encoder attended."""
+
+    def __init__(self) -> None:
+        self.of: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+
+    def add(self, module: nn.Module, key: Tensor, value: Tensor) -> None:
+        """(images, heads, P, C) or one image at a time."""
+        self.of.setdefault(module, []).extend(zip(key.split(1), value.split(1), strict=True))
+
+    def take(self, module: nn.Module, images: list[int]) -> tuple[Tensor, Tensor]:
+        """Those of some images, joined: (1, heads, P', C)."""
+        keys, values = zip(*(self.of[module][image] for image in images), strict=True)
+        return torch.cat(keys, 2), torch.cat(values, 2)
+
+
+_TAP: ContextVar[Callable | None] = ContextVar("dualsight_attention_tap", default=None)
+_NAME = "dualsight_tapped"
+
+
+def _tapped(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options):
+    tap = _TAP.get()
+    assert tap is not None
+    return tap(module, query, key, value, attention_mask, **options)
+
+
+ALL_ATTENTION_FUNCTIONS.register(_NAME, _tapped)
+
+
+@contextmanager
+def _tap(config: Any, function: Callable) -> Generator[None]:
+    """Within, every attention of the model with this config calls ``function`` in place of its own."""
+    before, token = config._attn_implementation, _TAP.set(function)
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _TAP.reset(token)
+
+
+class ShortFormer(nn.Module):
+    """``M = projector(vision encoder([image, Q, M_init])[-N:])``: slots that look at the image as the encoder does.
+
+    The slots stand nowhere (no rotation), see the image in the blocks that see all of it and only each other in
+    windowed ones, and leave through the VLM's own projector, ``merge`` slots to a latent.
+    """
+
+    def __init__(self, parts: Anatomy, latents: int, inner: int, rank: int, alpha: float, targets: str):
+        super().__init__()
+        self._parts = parts
+        used = nn.ModuleDict({"blocks": parts.blocks})
+        self.adapters = Adapters(linear_layers(used, targets), rank, alpha)
+        self.read = nn.Linear(inner, parts.vision_width)
+        self.start = nn.Parameter(torch.randn(latents * parts.merge, parts.vision_width))
+
+    def look(self, run: Callable[[], Any]) -> ImageKeys:
+        """The keys of images: ``run`` runs the encoder on them, once."""
+        keys, plain = ImageKeys(), ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+        def record(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options):
+            keys.add(module, key, value)
+            return plain(module, query, key, value, mask, **options)
+
+        with self.adapters.active(), _tap(self._parts.tower.config, record):
+            run()
+        return keys
+
+    def forward(self, queries: Float[Tensor, "R K E"], keys: ImageKeys, images: list[list[int]]) -> Tokens:
+        """Latents (R, N, D); ``images`` says whose keys each row sees."""
+        parts, plain = self._parts, ALL_ATTENTION_FUNCTIONS["sdpa"]
+        x = torch.cat([self.read(queries), self.start.expand(len(queries), -1, -1)], 1)
+        sees, row = False, 0
+
+        def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options):
+            nonlocal row
+            if sees:  # packed encoders attend one row at a time, the others all at once
+                rows = [(row + i) % len(images) for i in range(len(query))]
+                row = (rows[-1] + 1) % len(images)
+                key, value, mask = _beside([keys.take(module, images[r]) for r in rows], key, value)
+            return plain(module, query, key, value, mask, **options)
+
+        with self.adapters.active(), _tap(parts.tower.config, attend):
+            for block in range(len(parts.blocks)):
+                sees = parts.sees_image(block)
+                x = parts.run_block(block, x)
+        return parts.project(x[:, queries.shape[1] :])
+
+
+def _beside(seen: list[tuple[Tensor, Tensor]], key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The slots' own keys and values behind those of their images, and which are there; None if all are."""
+    lengths = [k.shape[2] for k, _ in seen]
+    longest = max(lengths)
+    if min(lengths) < longest:
+        seen = [(_longer(k, longest), _longer(v, longest)) for k, v in seen]
+    keys, values = (torch.cat([k for k, _ in seen]), torch.cat([v for _, v in seen]))
+    keys, values = torch.cat([keys, key], 2), torch.cat([values, value], 2)
+    if min(lengths) == longest:
+        return keys, values, None
+    there = torch.arange(keys.shape[2], device=key.device)
+    missing = (there >= torch.tensor(lengths, device=key.device)[:, None]) & (there < longest)  # (R, K)
+    return keys, values, _additive(~missing[:, None], key.dtype)
+
+
+def _longer(x: Tensor, length: int) -> Tensor:
+    return F.pad(x, (0, 0, 0, length - x.shape[2]))
+
+
+def _additive(visible: Bool[Tensor, "R Q K"], dtype: torch.dtype) -> Float[Tensor, "R 1 Q K"]:
+    """A mask that every attention implementation takes."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)[:, None]
+
+
+# --- long: through the decoder's last layers --------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """Hidden states with where they stand and which of them are there."""
+
+    states: Float[Tensor, "R T D"]
+    cos: Float[Tensor, "R T C"]
+    sin: Float[Tensor, "R T C"]
+    there: Bool[Tensor, "R T"]
+
+    def rows(self, rows: list[int]) -> Place:
+        return Place(*(tensor[rows] for tensor in self))
+
+
+class LongFormer(nn.Module):
+    """``M = scale * norm(last layers([visual, segment, Q, M_init])[-N:])``, from the states that enter these layers.
+
+    All slots stand at the place of the token that called them; what tells them apart is learnt.
+    """
+
+    def __init__(self, parts: Anatomy, latents: int, inner: int, layers: int, rank: int, alpha: float, targets: str):
+        super().__init__()
+        self.layers = list(parts.text.layers[-layers:])
+        self.adapters = Adapters(linear_layers(nn.ModuleList(self.layers), targets), rank, alpha)
+        self.read = nn.Linear(inner, parts.width)
+        self.start = nn.Parameter(torch.randn(latents, parts.width))
+        rows = parts.vlm.get_input_embeddings().weight.detach()
+        self.scale = nn.Parameter(rows.float().pow(2).mean().sqrt())
+
+    def look(self, visual: Place) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of the visual tokens in each layer, (B, heads, V, C)."""
+        cache = DynamicCache()
+        causal = visual.there.new_ones(visual.there.shape[1], visual.there.shape[1]).tril()
+        self._run(visual.states, visual.there[:, None] & causal, visual.cos, visual.sin, cache)
+        first = self.layers[0].self_attn.layer_idx
+        layers: list[Any] = cache.layers[first:]
+        return [(layer.keys, layer.values) for layer in layers]
+
+    def forward(
+        self,
+        queries: Float[Tensor, "R K E"],
+        seen: list[tuple[Tensor, Tensor]],
+        seen_there: Bool[Tensor, "R V"],
+        segment: Place,
+    ) -> Tokens:
+        """Latents (R, N, D).
+
+        Args:
+            seen: of ``look``, of these rows.
+            segment: the states since the last invocation; the last one is the token that calls.
+        """
+        rows, slots = len(queries), queries.shape[1] + len(self.start)
+        x = torch.cat([segment.states, self.read(queries), self.start.expand(rows, -1, -1)], 1)
+        cos, sin = (torch.cat([rope, rope[:, -1:].expand(-1, slots, -1)], 1) for rope in (segment.cos, segment.sin))
+        there = torch.cat([segment.there, segment.there.new_ones(rows, slots)], 1)
+        causal = there.new_ones(x.shape[1], x.shape[1]).tril()
+        causal[-slots:] = True
+        visible = torch.cat([seen_there[:, None].expand(-1, x.shape[1], -1), there[:, None] & causal], 2)
+        cache = DynamicCache()
+        for layer, (keys, values) in zip(self.layers, seen, strict=True):
+            cache.update(keys, values, layer.self_attn.layer_idx)
+        x = self._run(x, visible, cos, sin, cache)[:, -len(self.start) :]
+        return self.scale * F.layer_norm(x, x.shape[-1:])
+
+    def _run(self, x: Tensor, visible: Bool[Tensor, "R Q K"], cos: Tensor, sin: Tensor, cache: DynamicCache) -> Tensor:
+        mask = _additive(visible, x.dtype)
+        with self.adapters.active():
+            for layer in self.layers:
+                out = layer(x, attention_mask=mask, position_embeddings=(cos, sin), past_key_values=cache)
+                x = out[0] if isinstance(out, tuple) else out
+        return x

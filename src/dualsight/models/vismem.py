@@ -1,0 +1,527 @@
+"""VisMem (arXiv:2511.11007): a frozen VLM that calls up latent memory while it decodes.
+
+::
+
+    image, question -> VLM -> "... , <short> M M M M </short> ... . <long> M M M M M M M M </long> ..."
+
+The model says ``<short>`` or ``<long>``; what it saw and what it said since the last memory become queries, a former
+makes latents M of them (``memory/latent.py``), and these enter in the places of placeholder tokens, one per decoding
+step, between the two tokens of a pair. Nothing of the VLM changes: hooks put latents in the place of embeddings, read
+hidden states, and add two rows to the logits, all only while a `Stream` is read. Without one the model is the stock
+one, bit for bit.
+
+Decoding is stock ``generate()``. A whole sequence is read (`VisMem.score`) by the same code in longer steps, cut where
+memories are formed, so that one pass over it gives the logits of its roll-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+
+from dualsight.memory.latent import ImageKeys, LongFormer, Place, QueryBuilder, ShortFormer
+from dualsight.memory.vlms import Anatomy, anatomy
+
+Kind = Literal["short", "long"]
+KINDS: tuple[Kind, ...] = ("short", "long")
+
+
+@dataclass(frozen=True)
+class VisMemConfig:
+    """Where the paper says two things or nothing, its choice stands here by name."""
+
+    queries: int = 8
+    """K."""
+    short: int = 8
+    """N_s, latents of a short memory (the paper's text; its appendix has 4)."""
+    long: int = 16
+    """N_l (8 in the appendix)."""
+    width: int = 512
+    """Of the query builder, apart from the VLM's: the same at 7B would be 300 M parameters."""
+    layers: int = 2
+    """Of the query builder; not given in the paper."""
+    heads: int = 8
+    rank: int = 16
+    """Of the LoRAs of both formers."""
+    alpha: float = 32.0
+    vision_targets: str = ""
+    """Linear layers of the vision encoder that the short former adapts, by the end of their names; by default the
+    family's: q and v, or the fused projections where there are no others."""
+    text_targets: str = ""
+    """The same of the decoder's last layers and the long former."""
+    last_layers: float = 0.25
+    """The share of the decoder's layers that the long former runs through: the paper's "final language model"."""
+    prompt_tail: int = 0
+    """So many tokens of the prompt count as the beginning of the first segment; the paper has none."""
+    anchored: bool = True
+    """Memory is called after a delimiter only. In the middle of a clause it cuts what the frozen model was saying."""
+    max_invocations: int = 8
+    """Of one row."""
+    noise: float = 1e-3
+    """Spread of the new tokens around the delimiter that they start from, in shares of its row's own."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Who decides when memory is called, which kinds there are, and what is put in its place."""
+
+    decision: Literal["off", "learned", "forced"] = "learned"
+    share: float = 1.0
+    """Of delimiters at which memory is forced."""
+    kinds: tuple[Kind, ...] = KINDS
+    content: Literal["own", "wrong-image", "wrong-question", "noise", "constant"] = "own"
+
+    @classmethod
+    def parse(cls, text: str) -> Mode:
+        """``off``, ``learned``, ``always``, ``random:p``, ``short``, ``long``, ``wrong-image``, ``wrong-question``,
+        ``noise``, ``constant``, or several of them joined by ``+``: ``always+short+noise``.
+
+        Raises:
+            ValueError: another word, or a share that is none.
+        """
+        changes: dict[str, Any] = {}
+        for word in text.split("+"):
+            name, _, number = word.partition(":")
+            if word in ("off", "learned"):
+                changes["decision"] = word
+            elif word == "always":
+                changes["decision"] = "forced"
+            elif name == "random" and _share(number) is not None:
+                changes |= {"decision": "forced", "share": _share(number)}
+            elif word in KINDS:
+                changes["kinds"] = (word,)
+            elif word in ("wrong-image", "wrong-question", "noise", "constant"):
+                changes["content"] = word
+            else:
+                raise ValueError(
+                    f"memory={text!r}: {word!r} is none of off, learned, always, random:p (p in 0..1), short, long, "
+                    "wrong-image, wrong-question, noise, constant"
+                )
+        return cls(**changes)
+
+
+def _share(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
+
+
+class Invocation(NamedTuple):
+    """One memory of one row."""
+
+    row: int
+    column: int
+    """Where its first token stands, counted with the prompt and its padding."""
+    kind: Kind
+
+
+class VisMem(nn.Module):
+    """Memory around a frozen VLM of transformers.
+
+    Args:
+        vlm: any that ``memory/vlms.py`` knows. It is frozen here, and otherwise left as it is.
+        delimiters: ids after which memory may be called; ``delimiters_of(tokenizer)``.
+
+    Raises:
+        ValueError: no delimiters, or a VLM of an unknown family.
+    """
+
+    def __init__(self, vlm: PreTrainedModel, delimiters: Iterable[int], config: VisMemConfig = VisMemConfig()):
+        super().__init__()
+        self.config, self.delimiters = config, tuple(sorted(set(delimiters)))
+        if not self.delimiters:
+            raise ValueError("memory needs delimiters after which it may be called; got none")
+        vlm.requires_grad_(False).eval()
+        self.parts: Anatomy = anatomy(vlm)
+        parts, c = self.parts, config
+        last = max(1, round(c.last_layers * len(parts.text.layers)))
+        self.builder = QueryBuilder(parts.width, c.queries, c.width, c.layers, c.heads)
+        self.short = ShortFormer(parts, c.short, c.width, c.rank, c.alpha, c.vision_targets or parts.vision_targets)
+        self.long = LongFormer(parts, c.long, c.width, last, c.rank, c.alpha, c.text_targets or parts.text_targets)
+        self.tokens = MemoryTokens(parts, self.delimiters, c.noise)
+        self.constant = nn.ParameterDict(
+            {kind: nn.Parameter(torch.zeros(self.latents(kind), parts.width), False) for kind in KINDS}
+        )
+        self.to(vlm.dtype).to(vlm.device)
+
+    @property
+    def vlm(self) -> Any:
+        return self.parts.vlm
+
+    def latents(self, kind: Kind) -> int:
+        """N of a kind."""
+        return self.config.short if kind == "short" else self.config.long
+
+    # --- reading with memory --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self, stream: Stream) -> Generator[None]:
+        """Within, what the VLM reads is ``stream``."""
+        parts, deep = self.parts, self.long.layers[0]
+        with ExitStack() as hooks:
+            for handle in (
+                parts.tower.register_forward_pre_hook(stream.looks, with_kwargs=True),
+                self.vlm.get_input_embeddings().register_forward_pre_hook(stream.takes),
+                self.vlm.get_input_embeddings().register_forward_hook(stream.embeds),
+                parts.text.layers[0].register_forward_pre_hook(stream.begins, with_kwargs=True),
+                deep.register_forward_pre_hook(stream.deepens, with_kwargs=True),
+                parts.text.register_forward_hook(stream.ends),
+                self.vlm.get_output_embeddings().register_forward_hook(self.tokens.speak),
+            ):
+                hooks.callback(handle.remove)
+            yield
+
+    @torch.no_grad()
+    def generate(self, memory: str = "learned", seed: int = 0, **inputs: Any) -> Any:
+        """Stock ``generate`` with memory; takes and returns what that does.
+
+        Args:
+            memory: see `Mode.parse`.
+            seed: of forced and of noisy memory.
+
+        Raises:
+            ValueError: beam search, or an unknown mode.
+        """
+        return self.generate_with_trace(memory, seed, **inputs)[0]
+
+    @torch.no_grad()
+    def generate_with_trace(
+        self, memory: str = "learned", seed: int = 0, **inputs: Any
+    ) -> tuple[Any, list[Invocation]]:
+        """``generate``, and which row called which memory where."""
+        mode = Mode.parse(memory)
+        if mode.decision == "off":
+            return self.vlm.generate(**inputs), []
+        settings = inputs.get("generation_config") or self.vlm.generation_config
+        chosen = {name: inputs.get(name, getattr(settings, name, None)) for name in _SETTINGS}
+        if (chosen["num_beams"] or 1) > 1:
+            raise ValueError("memory works with sampling and greedy decoding; beam search reorders rows: num_beams=1")
+        ids: Tensor = inputs["input_ids"]
+        copies = chosen["num_return_sequences"] or 1
+        there = inputs.get("attention_mask")
+        there = torch.ones_like(ids) if there is None else there
+        stream = Stream(self, mode, ids, there.bool(), ids.shape[1], inputs, seed, copies)
+        room = chosen["max_new_tokens"]
+        end = ids.shape[1] + room if room else (chosen["max_length"] or None)
+        grammar = Grammar(self, mode, ids.shape[1], end, seed)
+        with self.reading(stream):
+            processors = LogitsProcessorList([*inputs.pop("logits_processor", []), grammar])
+            return self.vlm.generate(**inputs, logits_processor=processors), stream.invocations
+
+    def score(
+        self,
+        input_ids: Int[Tensor, "B L"],
+        attention_mask: Int[Tensor, "B L"],
+        prompt: int,
+        content: str = "learned",
+        seed: int = 0,
+        **vision: Any,
+    ) -> Float[Tensor, "B L W"]:
+        """Logits of whole sequences with their memories, as in the roll-out that said them; differentiable in the
+        memory. They are cut after every token that calls one, and each part is read once.
+
+        Args:
+            prompt: columns that were given, images among them. Rows may be padded on the left.
+            content: a mode that says what the latents are; when memory is called stands in the ids.
+            vision: pixel values and what comes with them, for the stock model.
+        """
+        stream = Stream(self, Mode.parse(content), input_ids, attention_mask.bool(), prompt, vision, seed)
+        positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
+        calls = (input_ids[:, prompt:, None] == torch.tensor(self.tokens.begin, device=input_ids.device)).any(-1).any(0)
+        cuts = [prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), input_ids.shape[1]]
+        cuts = sorted({min(cut, input_ids.shape[1]) for cut in cuts})
+        cache, logits, start = DynamicCache(config=self.vlm.config.get_text_config()), [], 0
+        with self.reading(stream):
+            for end in cuts:
+                outputs = self.vlm(
+                    input_ids=input_ids[:, start:end],
+                    attention_mask=attention_mask[:, :end],
+                    position_ids=positions[..., start:end],
+                    past_key_values=cache,
+                    use_cache=True,
+                    **(vision if start == 0 else {}),
+                )
+                logits.append(outputs.logits)
+                start = end
+        return torch.cat(logits, 1)
+
+    def chosen(self, input_ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
+        """Which tokens somebody chose: not the placeholders and ends, which the grammar sets."""
+        return ~torch.isin(input_ids, torch.tensor(self.tokens.set, device=input_ids.device))
+
+
+_SETTINGS = ("num_beams", "num_return_sequences", "max_new_tokens", "max_length")
+
+
+class MemoryTokens(nn.Module):
+    """The four tokens and the placeholder, behind the VLM's own vocabulary: rows beside its tables, which stay.
+
+    Ids, from the size of the embedding on: ``<short>``, ``</short>``, ``<long>``, ``</long>``, placeholder.
+    """
+
+    def __init__(self, parts: Anatomy, delimiters: tuple[int, ...], noise: float):
+        super().__init__()
+        first = parts.vocabulary
+        self.first = first
+        self.begin: tuple[int, int] = (first, first + 2)
+        self.end: tuple[int, int] = (first + 1, first + 3)
+        self.placeholder = first + 4
+        self.set = (*self.end, self.placeholder)
+        like = list(delimiters)
+        table, head = (
+            module.weight.detach()[like].float().mean(0)
+            for module in (parts.vlm.get_input_embeddings(), parts.vlm.get_output_embeddings())
+        )
+        self.rows = nn.Parameter(table + noise * table.std() * torch.randn(4, len(table), device=table.device))
+        self.heads = nn.Parameter(head + noise * head.std() * torch.randn(2, len(head), device=head.device))
+        """What says <short> and <long>."""
+
+    def embed(self, ids: Int[Tensor, "B L"], known: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """The rows of our tokens in the places of theirs; placeholders stay for latents."""
+        index = (ids - self.first).clamp(0, 3)
+        ours = (ids >= self.first) & (ids < self.placeholder)
+        return torch.where(ours[..., None], self.rows[index].to(known.dtype), known)
+
+    def speak(self, head: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        """Logits over the longer vocabulary: ends and placeholders cannot be said."""
+        begins = F.linear(inputs[0], self.heads.to(inputs[0].dtype)).to(logits.dtype)
+        never = torch.full_like(begins[..., :1], torch.finfo(logits.dtype).min)
+        return torch.cat([logits, begins[..., :1], never, begins[..., 1:], never, never], -1)
+
+    def kind(self, token: int) -> Kind:
+        return KINDS[self.begin.index(token)]
+
+
+def delimiters_of(tokenizer: PreTrainedTokenizerBase, marks: str = ",.;:\n") -> list[int]:
+    """Ids of tokens that end in one of ``marks`` and hold nothing else but spaces."""
+    return [
+        token
+        for token in range(len(tokenizer))
+        if (text := str(tokenizer.decode([token])).strip(" ")) and set(text) <= set(marks)
+    ]
+
+
+class Stream:
+    """A batch of sequences on its way through the VLM: what was seen, said and remembered so far.
+
+    Its methods are hooks; they are called with longer or shorter pieces of the sequences, and keep the count.
+    """
+
+    def __init__(
+        self,
+        memory: VisMem,
+        mode: Mode,
+        ids: Int[Tensor, "B L"],
+        there: Bool[Tensor, "B L"],
+        prompt: int,
+        inputs: Mapping[str, Any],
+        seed: int = 0,
+        copies: int = 1,
+    ):
+        """
+        Args:
+            ids: what is given, and which of it is ``there``; sequences may go on behind it.
+            prompt: columns before the first segment.
+            inputs: what describes the images.
+            copies: sequences that are made of each row.
+        """
+        self.memory, self.mode, self.inputs, self.copies = memory, mode, inputs, copies
+        self.ids, self.prompt = ids, prompt
+        self.there = there.repeat_interleave(copies, 0)
+        rows = len(self.there)
+        self.columns = 0
+        self.segment = [max(0, prompt - memory.config.prompt_tail)] * rows
+        """Where each row's segment began."""
+        self.waiting: list[Tensor | None] = [None] * rows
+        """Latents that are yet to enter."""
+        self.invocations: list[Invocation] = []
+        self.formed: list[tuple[Kind, Tensor]] = []
+        self._rng = torch.Generator().manual_seed(seed)
+        self._pieces: list[tuple[Tensor, ...]] = []
+        self._call: tuple[tuple, dict] = ((), {})
+        self._visual: Place | None = None
+        self._image_keys: ImageKeys | None = None
+        self._seen: list[tuple[Tensor, Tensor]] | None = None
+
+    # --- hooks, in the order of a pass ----------------------------------------------------------------------------
+
+    def looks(self, tower: nn.Module, arguments: tuple, keywords: dict) -> None:
+        """The vision encoder runs: how, in case that the short former wants to look again."""
+        self._call = arguments, keywords
+
+    def takes(self, table: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        """Ids enter: ours are none of the table's."""
+        self._piece_ids = inputs[0]
+        return (inputs[0].masked_fill(inputs[0] >= self.memory.tokens.first, 0),)
+
+    def embeds(self, table: nn.Module, inputs: tuple[Tensor], known: Tensor) -> Tensor:
+        """Embeddings leave: latents take the places of placeholders."""
+        ids, tokens = self._piece_ids, self.memory.tokens
+        embedded = tokens.embed(ids, known)
+        places = ids == tokens.placeholder
+        if not places.any():
+            return embedded
+        taken = []
+        for row, number in enumerate(places.sum(1).tolist()):
+            if number == 0:
+                continue
+            waiting = self.waiting[row]
+            if waiting is None or len(waiting) < number:
+                raise ValueError(f"row {row} has placeholders, but no token before them calls a memory")
+            taken.append(waiting[:number])
+            self.waiting[row] = waiting[number:]
+        return embedded.masked_scatter(places[..., None], torch.cat(taken).to(known.dtype))
+
+    def begins(self, layer: nn.Module, arguments: tuple, keywords: dict) -> None:
+        """The decoder begins, with images in their places."""
+        self._entering = keywords["hidden_states"] if "hidden_states" in keywords else arguments[0]
+
+    def deepens(self, layer: nn.Module, arguments: tuple, keywords: dict) -> None:
+        """The first of the layers that the long former borrows begins."""
+        states = keywords["hidden_states"] if "hidden_states" in keywords else arguments[0]
+        cos, sin = (rope.expand(len(states), -1, -1) for rope in keywords["position_embeddings"])
+        self._deep = states, cos, sin
+
+    def ends(self, text: nn.Module, inputs: tuple, outputs: Any) -> None:
+        """The decoder ends: remember what was said, and form what was called."""
+        ids, hidden, (deep, cos, sin) = self._piece_ids, outputs[0], self._deep
+        if not self._pieces:
+            self._keep_visual(ids, deep, cos, sin)
+        self.columns += ids.shape[1]
+        self._pieces.append((hidden, deep, cos, sin))
+        for kind, begin in zip(KINDS, self.memory.tokens.begin, strict=True):
+            rows = (ids[:, -1] == begin).nonzero()[:, 0].tolist() if self.columns > self.prompt else []
+            if rows:
+                self._remember(kind, rows)
+
+    # --- forming --------------------------------------------------------------------------------------------------
+
+    def _keep_visual(self, ids: Tensor, deep: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Visual tokens of each row, as they enter the decoder and as they enter its last layers, padded behind."""
+        marks = torch.tensor(self.memory.parts.vision_ids, device=ids.device)
+        visual = torch.isin(ids, marks)
+        order = visual.long().sort(dim=1, descending=True, stable=True).indices[:, : int(visual.sum(1).max())]
+        there = visual.gather(1, order)
+
+        def picked(x: Tensor) -> Tensor:
+            return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
+
+        self._tokens = picked(self._entering)
+        self._visual = Place(picked(deep), picked(cos), picked(sin), there)
+
+    def _said(self, rows: list[int]) -> tuple[Tensor, Place]:
+        """Hidden states of the segments of ``rows``, padded in front, and the same at the long former's entrance."""
+        starts = [min(self.segment[row], self.columns - 1) for row in rows]
+        first = min(starts)
+        joined = [torch.cat(piece, 1) for piece in zip(*self._pieces, strict=True)]
+        hidden, deep, cos, sin = (tensor[rows, first:] for tensor in joined)
+        columns = torch.arange(first, self.columns, device=hidden.device)
+        there = columns >= torch.tensor(starts, device=hidden.device)[:, None]
+        given = F.pad(self.there, (0, max(0, self.columns - self.there.shape[1])), value=True)
+        return hidden, Place(deep, cos, sin, there & given[rows, first : self.columns])
+
+    def _remember(self, kind: Kind, rows: list[int]) -> None:
+        latents = self._form(kind, rows)
+        memory = self.memory
+        if self.mode.content == "noise":
+            noise = torch.randn(latents.shape, generator=self._rng).to(latents)
+            latents = noise * latents.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+        elif self.mode.content == "constant":
+            latents = memory.constant[kind].expand_as(latents)
+        self.formed.append((kind, latents))
+        for row, latent in zip(rows, latents, strict=True):
+            self.waiting[row] = latent
+            self.invocations.append(Invocation(row, self.columns - 1, kind))
+            self.segment[row] = self.columns + len(latent) + 1  # behind the token that ends the pair
+
+    def _form(self, kind: Kind, rows: list[int]) -> Float[Tensor, "R N D"]:
+        memory, visual = self.memory, self._visual
+        assert visual is not None
+        looked, asked = (self._partners(rows, content) for content in ("wrong-image", "wrong-question"))
+        hidden, segment = self._said(asked)
+        queries = memory.builder(self._tokens[looked], visual.there[looked], hidden, segment.there)
+        if kind == "short":
+            images = self._images()
+            return memory.short(queries, self._keys(), [images[row] for row in looked])
+        if self._seen is None:
+            self._seen = memory.long.look(visual)
+        seen = [(keys[looked], values[looked]) for keys, values in self._seen]
+        return memory.long(queries, seen, visual.there[looked], segment)
+
+    def _partners(self, rows: list[int], content: str) -> list[int]:
+        """Whose image, or whose question, each row gets."""
+        if self.mode.content != content:
+            return rows
+        if len(self.there) < 2:
+            raise ValueError(f"memory={content!r} takes it from the next row of the batch: read at least two rows")
+        return [(row + 1) % len(self.there) for row in rows]
+
+    def _keys(self) -> ImageKeys:
+        if self._image_keys is None:
+            arguments, keywords = self._call
+            if not arguments and not keywords:
+                raise ValueError("a short memory was called, but no image was given to look at")
+            tower = self.memory.parts.tower
+            self._image_keys = self.memory.short.look(lambda: tower(*arguments, **keywords))
+        return self._image_keys
+
+    def _images(self) -> list[list[int]]:
+        """Which images of the encoder's batch each row sees: copies of a row see the same."""
+        counts = self.memory.parts.images_of_rows(self.ids, self.inputs)
+        ends = torch.tensor(counts).cumsum(0).tolist()
+        own = [list(range(end - count, end)) for count, end in zip(counts, ends, strict=True)]
+        return [images for images in own for _ in range(self.copies)]
+
+
+class Grammar(LogitsProcessor):
+    """Well-formed memories: a begin, its latents, its end, and where one may begin. It reads all of it off the ids."""
+
+    def __init__(self, memory: VisMem, mode: Mode, prompt: int, end: int | None, seed: int):
+        self.memory, self.mode, self.prompt, self.end, self.seed = memory, mode, prompt, end, seed
+
+    def __call__(self, input_ids: Int[Tensor, "B L"], scores: Float[Tensor, "B W"]) -> Float[Tensor, "B W"]:
+        scores = scores.clone()
+        for row, ids in enumerate(input_ids[:, self.prompt :].tolist()):
+            allowed = self._allowed(row, ids, last=int(input_ids[row, -1]))
+            if isinstance(allowed, int):
+                scores[row] = torch.finfo(scores.dtype).min
+                scores[row, allowed] = 0.0
+            else:
+                banned = [*self.memory.tokens.set, *self.memory.parts.vision_ids]
+                banned += [token for token in self.memory.tokens.begin if token not in allowed]
+                scores[row, banned] = torch.finfo(scores.dtype).min
+        return scores
+
+    def _allowed(self, row: int, ids: list[int], last: int) -> int | tuple[int, ...]:
+        """The one token that must follow, or the begins that may."""
+        tokens, memory = self.memory.tokens, self.memory
+        behind = next((n for n, token in enumerate(reversed(ids)) if token != tokens.placeholder), len(ids))
+        if behind < len(ids) and ids[-1 - behind] in tokens.begin:
+            begin = ids[-1 - behind]
+            return tokens.placeholder if behind < memory.latents(tokens.kind(begin)) else begin + 1
+        begins = tuple(token for token in tokens.begin if tokens.kind(token) in self.mode.kinds)
+        begins = tuple(token for token in begins if self._fits(token, len(ids)))
+        called = sum(token in tokens.begin for token in ids)
+        at_delimiter = last in memory.delimiters
+        if called >= memory.config.max_invocations or not begins or (memory.config.anchored and not at_delimiter):
+            return ()
+        if self.mode.decision == "learned":
+            return begins
+        dice = torch.Generator().manual_seed(hash((self.seed, row, len(ids))) % 2**63)
+        forced, which = torch.rand(2, generator=dice).tolist()
+        return begins[int(which * len(begins))] if at_delimiter and forced < self.mode.share else ()
+
+    def _fits(self, begin: int, length: int) -> bool:
+        """Is there room for all of it?"""
+        needed = self.memory.latents(self.memory.tokens.kind(begin)) + 2
+        return self.end is None or self.prompt + length + needed <= self.end

@@ -1,0 +1,317 @@
+"""Latent memory around VLMs of four families: it changes nothing when off, and says the same however it is read."""
+
+import pytest
+import torch
+
+from dualsight.memory.latent import Place, Whitening
+from dualsight.memory.vlms import anatomy
+from dualsight.models.vismem import KINDS, Mode, VisMem, VisMemConfig
+from tests.models.tiny_vlms import FAMILIES, VOCABULARY, images, prompts, take, tiny_vlm
+
+CONFIG = VisMemConfig(queries=3, short=2, long=3, width=16, heads=2, rank=4)
+ANY = range(4, 50)
+"""Every word is a delimiter: an untrained model says few of them otherwise."""
+TEXTS = [[7, 8, 9, 5], [11, 5]]
+
+
+def remember(vlm, config=CONFIG, delimiters=ANY):
+    """A memory whose LoRAs do something."""
+    torch.manual_seed(3)
+    memory = VisMem(vlm, delimiters, config)
+    for former in (memory.short, memory.long):
+        for b in former.adapters.b:
+            torch.nn.init.normal_(b, std=0.3)
+    return memory
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def vlm(family):
+    return tiny_vlm(family)
+
+
+@pytest.fixture
+def memory(vlm):
+    return remember(vlm)
+
+
+@pytest.fixture
+def batch(family, vlm):
+    return prompts(family, vlm, TEXTS)
+
+
+def rollout(memory, batch, mode="always", tokens=20, **options):
+    outputs = memory.generate(
+        mode,
+        **batch,
+        max_new_tokens=tokens,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+        **options,
+    )
+    return outputs.sequences, torch.stack(outputs.logits, 1)
+
+
+def vision_of(batch):
+    return {k: v for k, v in batch.items() if k not in ("input_ids", "attention_mask", "mm_token_type_ids")}
+
+
+def score(memory, sequences, batch, content="learned", **options):
+    """Logits of the answers, by one pass over whole sequences."""
+    prompt = batch["input_ids"].shape[1]
+    there = torch.cat([batch["attention_mask"], torch.ones_like(sequences[:, prompt:])], 1)
+    logits = memory.score(sequences, there, prompt, content, **options, **vision_of(batch))
+    return logits[:, prompt - 1 : -1]
+
+
+def only(batch, family, row):
+    """One row without its padding."""
+    there = batch["attention_mask"][row].bool()
+    text = {name: batch[name][row : row + 1, there] for name in batch if name not in vision_of(batch)}
+    return text | take(family, vision_of(batch), row)
+
+
+def test_off_is_the_stock_model(memory, vlm, batch):
+    before = vlm(**batch).logits
+    rollout(memory, batch)
+    assert torch.equal(vlm(**batch).logits, before), "after memory has run, the model is the stock one, bit for bit"
+    assert torch.equal(rollout(memory, batch, "off")[0], vlm.generate(**batch, max_new_tokens=20, do_sample=False))
+    assert not any(parameter.requires_grad for parameter in vlm.parameters())
+    assert vlm.get_input_embeddings().weight.shape[0] == VOCABULARY
+
+
+def test_a_sequence_without_memories_has_the_stock_models_logits(memory, vlm, batch):
+    """Also while memory is attached, and in however many pieces it is read."""
+    logits = memory.score(
+        batch["input_ids"], batch["attention_mask"], batch["input_ids"].shape[1] - 1, **vision_of(batch)
+    )
+    torch.testing.assert_close(logits[..., :VOCABULARY], vlm(**batch).logits, atol=2e-6, rtol=0)
+
+
+def test_what_was_rolled_out_has_the_same_logits_when_read_at_once(memory, batch):
+    sequences, logits = rollout(memory, batch)
+    assert (sequences == memory.tokens.begin[0]).any() and (sequences == memory.tokens.begin[1]).any()
+    torch.testing.assert_close(score(memory, sequences, batch), logits, atol=1e-5, rtol=0)
+
+
+def test_each_row_is_as_it_is_alone(memory, family, batch):
+    """The rows call different memories at different steps; each equals its lone run."""
+    sequences, _ = rollout(memory, batch, seed=5)
+    prompt = batch["input_ids"].shape[1]
+    calls = [
+        [i for i, token in enumerate(row) if token in memory.tokens.begin] for row in sequences[:, prompt:].tolist()
+    ]
+    assert calls[0] != calls[1]
+    together = score(memory, sequences, batch)
+    for row in range(2):
+        alone = only(batch, family, row)
+        whole = torch.cat([alone["input_ids"], sequences[row : row + 1, prompt:]], 1)
+        torch.testing.assert_close(score(memory, whole, alone)[0], together[row], atol=1e-5, rtol=0)
+
+
+def test_a_static_cache_says_the_same(memory, batch):
+    dynamic, logits = rollout(memory, batch)
+    static, others = rollout(memory, batch, cache_implementation="static")
+    assert torch.equal(dynamic, static)
+    torch.testing.assert_close(logits, others, atol=1e-5, rtol=0)
+
+
+def test_copies_of_a_row_share_its_image(memory, family, batch):
+    """Two answers to each prompt: each has the logits that it has as an answer to its prompt alone."""
+    torch.manual_seed(0)
+    outputs = memory.generate(
+        "always", **batch, max_new_tokens=14, do_sample=True, num_return_sequences=2, output_logits=True,
+        return_dict_in_generate=True,
+    )  # fmt: skip
+    prompt = batch["input_ids"].shape[1]
+    assert len(outputs.sequences) == 4
+    for copy, (sequence, logits) in enumerate(zip(outputs.sequences, torch.stack(outputs.logits, 1), strict=True)):
+        alone = only(batch, family, copy // 2)
+        whole = torch.cat([alone["input_ids"], sequence[None, prompt:]], 1)
+        torch.testing.assert_close(score(memory, whole, alone)[0], logits, atol=1e-5, rtol=0)
+
+
+def test_pairs_are_always_well_formed(memory, batch):
+    tokens = memory.tokens
+    sequences, _ = rollout(memory, batch, "always", tokens=23)
+    for row in sequences[:, batch["input_ids"].shape[1] :].tolist():
+        while row:
+            token = row.pop(0)
+            assert token not in tokens.set, "an end or a placeholder that nothing began"
+            if token in tokens.begin:
+                number = memory.latents(tokens.kind(token))
+                assert [row.pop(0) for _ in range(number)] == [tokens.placeholder] * number
+                assert row.pop(0) == token + 1
+
+
+def test_no_more_memories_than_allowed(vlm, batch):
+    memory = remember(vlm, VisMemConfig(queries=3, short=2, long=3, width=16, heads=2, rank=4, max_invocations=1))
+    sequences, _ = rollout(memory, batch)
+    assert torch.isin(sequences, torch.tensor(memory.tokens.begin)).sum(1).tolist() == [1, 1]
+
+
+def test_memory_is_called_after_delimiters_only(vlm, batch):
+    memory = remember(vlm, delimiters=(5,))
+    sequences, trace = memory.generate_with_trace("always", **batch, max_new_tokens=12, do_sample=False)
+    assert len(trace) >= 2
+    assert all(sequences[call.row, call.column - 1] == 5 for call in trace)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_kind_only(memory, batch, kind):
+    sequences, trace = memory.generate_with_trace(f"always+{kind}", **batch, max_new_tokens=20, do_sample=False)
+    assert trace and {call.kind for call in trace} == {kind}
+    begin = memory.tokens.begin[KINDS.index(kind)]
+    assert all(sequences[call.row, call.column] == begin for call in trace)
+
+
+def test_what_is_put_in_the_place_of_memory_shows(memory, batch):
+    """Wrong images, wrong questions, noise and constants each give other logits, but only behind the first latent."""
+    sequences, _ = rollout(memory, batch)
+    first = int(torch.isin(sequences, torch.tensor(memory.tokens.begin)).long().argmax(1).min())
+    first -= batch["input_ids"].shape[1] - 1  # the column of logits whose input is the first begin
+    own = score(memory, sequences, batch)
+    seen = [own]
+    for content in ("wrong-image", "wrong-question", "noise", "constant"):
+        other = score(memory, sequences, batch, content)
+        torch.testing.assert_close(other[:, : first + 1], own[:, : first + 1])
+        assert all(not torch.allclose(other, known, atol=1e-4) for known in seen), content
+        seen.append(other)
+
+
+def test_a_wrong_image_needs_another_row(memory, family, batch):
+    sequences, _ = rollout(memory, batch)
+    alone = only(batch, family, 0)
+    whole = torch.cat([alone["input_ids"], sequences[:1, batch["input_ids"].shape[1] :]], 1)
+    with pytest.raises(ValueError, match="at least two rows"):
+        score(memory, whole, alone, "wrong-image")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_the_former_that_was_called_and_nothing_frozen(memory, vlm, batch, kind):
+    sequences, _ = rollout(memory, batch, f"always+{kind}", tokens=12)
+    score(memory, sequences, batch).exp().clamp(max=10).sum().backward()
+    called, other = (memory.short, memory.long) if kind == "short" else (memory.long, memory.short)
+    assert all(b.grad is not None and b.grad.abs().sum() > 0 for b in (called.start, called.read.weight))
+    assert any(b.grad is not None and b.grad.abs().sum() > 0 for b in called.adapters.b)
+    assert memory.builder.start.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in other.parameters())
+    assert all(parameter.grad is None for parameter in vlm.parameters())
+
+
+def test_hidden_states_in_the_builder_do_not_see_the_queries(memory):
+    torch.manual_seed(0)
+    v, h = torch.randn(2, 5, 32), torch.randn(2, 4, 32)
+    v_there, h_there = torch.ones(2, 5, dtype=torch.bool), torch.tensor([[False, True, True, True], [True] * 4])
+    before = memory.builder.states(v, v_there, h, h_there)[:, :9]
+    queries = memory.builder(v, v_there, h, h_there)
+    with torch.no_grad():
+        memory.builder.start.add_(torch.randn_like(memory.builder.start))
+    there = torch.cat([v_there, h_there], 1)
+    after = memory.builder.states(v, v_there, h, h_there)[:, :9]
+    assert torch.equal(before[there], after[there])
+    assert not torch.allclose(memory.builder(v, v_there, h, h_there), queries)
+
+
+def test_padding_in_front_of_a_segment_changes_nothing(memory):
+    torch.manual_seed(0)
+    v, h = torch.randn(1, 5, 32), torch.randn(1, 4, 32)
+    there = torch.ones(1, 5, dtype=torch.bool), torch.ones(1, 4, dtype=torch.bool)
+    padded = torch.cat([torch.randn(1, 3, 32), h], 1), torch.tensor([[False] * 3 + [True] * 4])
+    torch.testing.assert_close(memory.builder(v, there[0], *padded), memory.builder(v, there[0], h, there[1]))
+
+
+def test_keys_that_are_kept_give_what_a_whole_pass_gives(memory, vlm, batch):
+    """The long former's visual keys are computed once; running its layers over [visual, segment, slots] is the same."""
+    long, rng = memory.long, torch.Generator().manual_seed(1)
+
+    def place(size):
+        angles = torch.rand(2, size, 4, generator=rng)
+        cos, sin = (torch.cat([x, x], -1) for x in (angles.cos(), angles.sin()))
+        return Place(torch.randn(2, size, 32, generator=rng), cos, sin, torch.ones(2, size, dtype=torch.bool))
+
+    visual, segment, queries = place(6), place(3), torch.randn(2, 3, 16, generator=rng)
+    kept = long(queries, long.look(visual), visual.there, segment)
+    joined = Place(*(torch.cat(pair, 1) for pair in zip(visual, segment, strict=True)))
+    nothing = [(keys[:, :, :0], values[:, :, :0]) for keys, values in long.look(visual)]
+    whole = long(queries, nothing, visual.there[:, :0], joined)
+    torch.testing.assert_close(kept, whole, atol=1e-5, rtol=0)
+
+
+def test_slots_see_their_image_as_the_encoder_does(memory, vlm, family):
+    """A slot's latents do not depend on what else is in the batch, and do on its own image."""
+    short, parts = memory.short, anatomy(vlm)
+    inputs = images(family, 3)
+    calls = []
+    handle = parts.tower.register_forward_pre_hook(lambda m, a, k: calls.append((a, k)), with_kwargs=True)
+    vlm.get_image_features(**inputs)
+    handle.remove()
+    keys = short.look(lambda: parts.tower(*calls[0][0], **calls[0][1]))
+    queries = torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(0))
+    tiles = len(next(iter(keys.of.values()))) // 3
+    own = [list(range(tiles * row, tiles * row + tiles)) for row in range(3)]
+    together = short(queries, keys, own)
+    alone = short(queries[1:2], keys, own[1:2])
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=0)
+    mixed = short(queries, keys, [own[0] + own[1], own[1], own[2]])  # rows with more images than others
+    torch.testing.assert_close(mixed[1:], together[1:], atol=1e-5, rtol=0)
+    assert not torch.allclose(mixed[0], together[0], atol=1e-3)
+
+
+def test_whitening_gives_unit_covariance():
+    torch.manual_seed(0)
+    x = torch.randn(4000, 6) @ torch.diag(torch.tensor([5.0, 3, 2, 1, 0.5, 0.4])) @ torch.randn(6, 6) + 3
+    white = Whitening(6)
+    assert torch.equal(white(x), x), "nothing, before it has seen anything"
+    white.fit(x, floor=1e-9)
+    y = white(x)
+    torch.testing.assert_close(y.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
+    torch.testing.assert_close(y.T @ y / len(y), torch.eye(6), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("text", ["sometimes", "random", "random:1.5", "short+never", ""])
+def test_an_unknown_mode_says_which_there_are(text):
+    with pytest.raises(ValueError, match="learned, always, random:p"):
+        Mode.parse(text)
+
+
+def test_modes_join():
+    assert Mode.parse("random:0.25+short+noise") == Mode("forced", 0.25, ("short",), "noise")
+    assert Mode.parse("always") == Mode("forced")
+    assert Mode.parse("wrong-image") == Mode(content="wrong-image")
+
+
+def test_beams_are_refused(memory, batch):
+    with pytest.raises(ValueError, match="num_beams=1"):
+        memory.generate("always", **batch, num_beams=2)
+
+
+def test_memory_needs_delimiters(vlm):
+    with pytest.raises(ValueError, match="delimiters"):
+        VisMem(vlm, ())
+
+
+def test_placeholders_without_a_call_are_an_error(memory, batch):
+    ids = torch.cat([batch["input_ids"], torch.full((2, 1), memory.tokens.placeholder)], 1)
+    there = torch.cat([batch["attention_mask"], torch.ones(2, 1, dtype=torch.long)], 1)
+    with pytest.raises(ValueError, match="no token before them"):
+        memory.score(ids, there, batch["input_ids"].shape[1], **vision_of(batch))
+
+
+def test_an_unknown_family_is_named():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    small = {
+        "vocab_size": 9,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+    }
+    with pytest.raises(ValueError, match=r"'llama'.*qwen2_5_vl"):
+        anatomy(LlamaForCausalLM(LlamaConfig(**small)))
