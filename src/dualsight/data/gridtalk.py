@@ -1,0 +1,200 @@
+"""GridTalk: an image that is looked at once, and a long stream of questions about it.
+
+::
+
+    <image>  ask c17 color ; c17 : red .  um well  ask c03 dot ; c03 : yes .  ...
+
+The image is a grid of cells with a colour, a ground, a bar and perhaps a dot. A language model whose window slides
+along the stream loses the image after a while, and what it says must then come from memory. Every sentence has eight
+tokens and a delimiter ``;`` between question and answer: there, memory may be called.
+
+========  =========================  ======================  ===================================================
+type      question                   answer                  needs
+========  =========================  ======================  ===================================================
+color     ``ask c17 color``          ``c17 : red``           the image
+fine      ``ask c17 bar`` / ``dot``  ``c17 : flat``          the image, closely
+kind      ``ask c17 kind``           ``c17 : vex``           the image, and a table of colours and bars
+count     ``ask row2 red``           ``row2 : three``        a row of the image
+text      ``ask apple pear``         ``last : pear``         nothing but what was just said
+========  =========================  ======================  ===================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualsight.types import Frame
+
+CELL = 8
+"""Pixels a side of a cell."""
+COLORS = {
+    "red": (230, 40, 40), "green": (40, 200, 60), "blue": (50, 80, 230), "yellow": (235, 225, 50),
+    "pink": (235, 70, 200), "cyan": (50, 215, 225),
+}  # fmt: skip
+GROUNDS = ((20, 20, 20), (90, 90, 90), (20, 40, 80), (70, 30, 30), (30, 70, 40), (90, 70, 30))
+BARS = ("flat", "upright", "rising", "falling")
+KINDS = ("vex", "lom", "tig", "bru", "sef", "nop", "wid", "kal", "rin", "dus", "mov", "hep")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
+FILLERS = ("um", "well", "so", "then", "okay", "next")
+WORDS = ("apple", "pear", "plum", "fig", "lime", "kiwi")
+SPECIAL = ("<pad>", "<eos>", "<image>", "</image>", "<seen>", "ask", ";", ":", ".")
+FEATURES = ("color", "bar", "dot", "kind", "first", "last", "yes", "no")
+MOST_CELLS = 36
+TYPES = ("color", "fine", "kind", "count", "text")
+VOCABULARY: tuple[str, ...] = (
+    *SPECIAL, *FEATURES, *COLORS, *BARS, *KINDS, *NUMBERS, *FILLERS, *WORDS,
+    *(f"c{number:02d}" for number in range(MOST_CELLS)), *(f"row{number}" for number in range(6)),
+)  # fmt: skip
+INDEX = {word: number for number, word in enumerate(VOCABULARY)}
+SENTENCE = 8
+"""Tokens of every sentence."""
+ASKED, ANSWER = 4, 6
+"""Within a sentence: where what follows the delimiter begins, and where the answer stands."""
+NOISE = 0.15
+"""Of pixels, in shares of their range."""
+
+
+@dataclass(frozen=True)
+class GridTalk:
+    """How large, and what is asked."""
+
+    size: int = 6
+    """Cells a side."""
+    colors: int = 6
+    types: tuple[str, ...] = TYPES
+    fillers: int = 3
+    """At most so many words between sentences."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.size <= 6 or not 2 <= self.colors <= len(COLORS):
+            raise ValueError(f"a grid of 2 to 6 cells a side and 2 to 6 colours; not {self.size} and {self.colors}")
+        if unknown := set(self.types) - set(TYPES) or not self.types:
+            raise ValueError(f"no questions of type {unknown}; there are {', '.join(TYPES)}")
+
+    @property
+    def cells(self) -> int:
+        return self.size**2
+
+
+class Grid(NamedTuple):
+    """What is in every cell, (cells,) each."""
+
+    color: NDArray[np.int64]
+    ground: NDArray[np.int64]
+    bar: NDArray[np.int64]
+    dot: NDArray[np.int64]
+
+
+class Sentence(NamedTuple):
+    """A question with its answer."""
+
+    type: str
+    words: tuple[str, ...]
+    """All eight."""
+    cell: int
+    """Which is asked about; -1 if none is."""
+
+
+class Talk(NamedTuple):
+    """An image and the stream about it."""
+
+    image: Frame
+    grid: Grid
+    sentences: tuple[Sentence, ...]
+
+
+def sample_grid(task: GridTalk, rng: np.random.Generator) -> Grid:
+    """Every cell at random."""
+    n = task.cells
+    return Grid(
+        rng.integers(task.colors, size=n), rng.integers(len(GROUNDS), size=n), rng.integers(4, size=n),
+        rng.integers(2, size=n),
+    )  # fmt: skip
+
+
+def render(grid: Grid, size: int, rng: np.random.Generator) -> Frame:
+    """(8 size, 8 size, 3) uint8, with noise: a block of the colour, a dark bar through it, a white dot in a corner."""
+    ground, color = np.array(GROUNDS, float), np.array(list(COLORS.values()), float)
+    cells = np.broadcast_to(ground[grid.ground][:, None, None], (size * size, CELL, CELL, 3)).copy()
+    cells[:, 1:7, 1:7] = color[grid.color][:, None, None]
+    for bar, pixels in enumerate(_BAR_PIXELS):
+        rows = np.flatnonzero(grid.bar == bar)
+        cells[rows[:, None], pixels[:, 0], pixels[:, 1]] = (10.0, 10.0, 10.0)
+    cells[grid.dot == 1, 0, 7] = 255.0
+    image = cells.reshape(size, size, CELL, CELL, 3).transpose(0, 2, 1, 3, 4).reshape(size * CELL, size * CELL, 3)
+    noisy = image + 255 * NOISE * rng.standard_normal(image.shape)
+    return noisy.clip(0, 255).astype(np.uint8)
+
+
+_ALONG = np.arange(1, 7)
+_BAR_PIXELS = (
+    np.stack([np.full(6, 4), _ALONG], -1),
+    np.stack([_ALONG, np.full(6, 4)], -1),
+    np.stack([7 - _ALONG, _ALONG], -1),
+    np.stack([_ALONG, _ALONG], -1),
+)
+"""Rows and columns of a cell's bar."""
+TABLE = np.random.default_rng(20).permutation(24).reshape(6, 4) % len(KINDS)
+"""Which kind a colour and a bar make: knowledge that is in no picture."""
+
+
+def sample_talk(task: GridTalk, sentences: int, rng: np.random.Generator, types: Sequence[str] = ()) -> Talk:
+    """A grid, its image and ``sentences`` questions, no cell asked about twice as long as there are others.
+
+    Args:
+        types: of the questions; drawn from the task's by default.
+    """
+    grid = sample_grid(task, rng)
+    order = np.concatenate([rng.permutation(task.cells) for _ in range(1 + sentences // task.cells)])
+    said = []
+    for number in range(sentences):
+        kind = types[number] if types else task.types[int(rng.integers(len(task.types)))]
+        said.append(_sentence(kind, int(order[number]), grid, task, rng))
+    return Talk(render(grid, task.size, rng), grid, tuple(said))
+
+
+def ask(kind: str, cell: int, grid: Grid, task: GridTalk, rng: np.random.Generator) -> Sentence:
+    """One question."""
+    return _sentence(kind, cell, grid, task, rng)
+
+
+def _sentence(kind: str, cell: int, grid: Grid, task: GridTalk, rng: np.random.Generator) -> Sentence:
+    name, color = f"c{cell:02d}", list(COLORS)[grid.color[cell]]
+    if kind == "color":
+        return _about(kind, name, "color", color, cell)
+    if kind == "fine":
+        if rng.random() < 0.5:
+            return _about(kind, name, "bar", BARS[grid.bar[cell]], cell)
+        return _about(kind, name, "dot", "yes" if grid.dot[cell] else "no", cell)
+    if kind == "kind":
+        return _about(kind, name, "kind", KINDS[TABLE[grid.color[cell], grid.bar[cell]]], cell)
+    if kind == "count":
+        row = cell // task.size
+        number = int((grid.color[row * task.size : (row + 1) * task.size] == grid.color[cell]).sum())
+        if rng.random() < 0.3:  # a colour that need not be there
+            other = int(rng.integers(task.colors))
+            number = int((grid.color[row * task.size : (row + 1) * task.size] == other).sum())
+            color = list(COLORS)[other]
+        return _about(kind, f"row{row}", color, NUMBERS[number], cell)
+    a, b = (WORDS[i] for i in rng.choice(len(WORDS), 2, replace=False))
+    which, answer = ("first", a) if rng.random() < 0.5 else ("last", b)
+    return Sentence(kind, ("ask", a, b, ";", which, ":", answer, "."), -1)
+
+
+def _about(kind: str, subject: str, feature: str, answer: str, cell: int) -> Sentence:
+    return Sentence(kind, ("ask", subject, feature, ";", subject, ":", answer, "."), cell)
+
+
+def fillers(task: GridTalk, sentences: int, rng: np.random.Generator) -> list[int]:
+    """How many words stand behind each sentence: one layout for all rows of a batch."""
+    return rng.integers(task.fillers + 1, size=sentences).tolist()
+
+
+def filler(rng: np.random.Generator) -> str:
+    """A word that says nothing."""
+    return FILLERS[int(rng.integers(len(FILLERS)))]
