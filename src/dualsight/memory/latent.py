@@ -106,7 +106,8 @@ class QueryBuilder(nn.Module):
     """What is wanted: ``Q = encoder([v, h, Q_init])[-K:]``, a pre-norm transformer of a width of its own.
 
     Q sees everything, ``[v, h]`` see only each other (the paper's mask), so that they do not depend on ``Q_init``.
-    Hidden states know how far they lie from the end of their segment; there is no longest segment.
+    Visual tokens know their place among the others (many a VLM binds places only inside its language model), hidden
+    states how far they lie from the end of their segment; there is no longest segment.
     """
 
     def __init__(self, width: int, queries: int, inner: int, layers: int, heads: int):
@@ -127,9 +128,10 @@ class QueryBuilder(nn.Module):
         self, v: Tokens, v_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
     ) -> Float[Tensor, "R T E"]:
         """The encoder's whole output."""
-        to_end = h_there.long().flip(1).cumsum(1).flip(1) - 1
+        from_start, to_end = v_there.long().cumsum(1) - 1, h_there.long().flip(1).cumsum(1).flip(1) - 1
+        v = self.read_v(self.whiten_v(v)) + _sines(from_start, self.start.shape[1]).to(v.dtype)
         h = self.read_h(self.whiten_h(h)) + _sines(to_end, self.start.shape[1]).to(h.dtype)
-        x = torch.cat([self.read_v(self.whiten_v(v)), h, self.start.expand(len(v), -1, -1)], 1)
+        x = torch.cat([v, h, self.start.expand(len(v), -1, -1)], 1)
         there = torch.cat([v_there, h_there, v_there.new_ones(len(v), len(self.start))], 1)
         given = x.shape[1] - len(self.start)
         blind = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)

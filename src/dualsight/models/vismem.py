@@ -16,7 +16,7 @@ memories are formed, so that one pass over it gives the logits of its roll-out.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -32,6 +32,8 @@ from dualsight.memory.vlms import Anatomy, anatomy
 
 Kind = Literal["short", "long"]
 KINDS: tuple[Kind, ...] = ("short", "long")
+Latents = Callable[[list[int], Float[Tensor, "R N D"]], Float[Tensor, "R N D"]]
+"""Rows and the latents that were formed for them -> what enters in their place."""
 
 
 @dataclass(frozen=True)
@@ -196,9 +198,9 @@ class VisMem(nn.Module):
 
     @torch.no_grad()
     def generate_with_trace(
-        self, memory: str = "learned", seed: int = 0, **inputs: Any
+        self, memory: str = "learned", seed: int = 0, latents: Latents | None = None, **inputs: Any
     ) -> tuple[Any, list[Invocation]]:
-        """``generate``, and which row called which memory where."""
+        """``generate``, and which row called which memory where. ``latents`` may change what enters, and keep it."""
         mode = Mode.parse(memory)
         if mode.decision == "off":
             return self.vlm.generate(**inputs), []
@@ -210,7 +212,7 @@ class VisMem(nn.Module):
         copies = chosen["num_return_sequences"] or 1
         there = inputs.get("attention_mask")
         there = torch.ones_like(ids) if there is None else there
-        stream = Stream(self, mode, ids, there.bool(), ids.shape[1], inputs, seed, copies)
+        stream = Stream(self, mode, ids, there.bool(), ids.shape[1], inputs, seed, copies, latents)
         room = chosen["max_new_tokens"]
         end = ids.shape[1] + room if room else (chosen["max_length"] or None)
         grammar = Grammar(self, mode, ids.shape[1], end, seed)
@@ -225,6 +227,7 @@ class VisMem(nn.Module):
         prompt: int,
         content: str = "learned",
         seed: int = 0,
+        latents: Latents | None = None,
         **vision: Any,
     ) -> Float[Tensor, "B L W"]:
         """Logits of whole sequences with their memories, as in the roll-out that said them; differentiable in the
@@ -233,9 +236,12 @@ class VisMem(nn.Module):
         Args:
             prompt: columns that were given, images among them. Rows may be padded on the left.
             content: a mode that says what the latents are; when memory is called stands in the ids.
+            latents: may change what enters, such as to what entered in a roll-out.
             vision: pixel values and what comes with them, for the stock model.
         """
-        stream = Stream(self, Mode.parse(content), input_ids, attention_mask.bool(), prompt, vision, seed)
+        stream = Stream(
+            self, Mode.parse(content), input_ids, attention_mask.bool(), prompt, vision, seed, latents=latents
+        )
         positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
         calls = (input_ids[:, prompt:, None] == torch.tensor(self.tokens.begin, device=input_ids.device)).any(-1).any(0)
         cuts = [prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), input_ids.shape[1]]
@@ -254,6 +260,16 @@ class VisMem(nn.Module):
                 logits.append(outputs.logits)
                 start = end
         return torch.cat(logits, 1)
+
+    @torch.no_grad()
+    def fit_whitening(self, input_ids: Int[Tensor, "B L"], attention_mask: Int[Tensor, "B L"], **vision: Any) -> None:
+        """Learn from sequences without labels how the query builder's inputs are spread, once, before training."""
+        stream = Stream(self, Mode(), input_ids, attention_mask.bool(), input_ids.shape[1], vision)
+        with self.reading(stream):
+            self.vlm(input_ids=input_ids, attention_mask=attention_mask, **vision)
+        seen, said = stream.states()
+        self.builder.whiten_v.fit(seen)
+        self.builder.whiten_h.fit(said)
 
     def chosen(self, input_ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
         """Which tokens somebody chose: not the placeholders and ends, which the grammar sets."""
@@ -327,6 +343,7 @@ class Stream:
         inputs: Mapping[str, Any],
         seed: int = 0,
         copies: int = 1,
+        latents: Latents | None = None,
     ):
         """
         Args:
@@ -334,8 +351,10 @@ class Stream:
             prompt: columns before the first segment.
             inputs: what describes the images.
             copies: sequences that are made of each row.
+            latents: see `Latents`.
         """
         self.memory, self.mode, self.inputs, self.copies = memory, mode, inputs, copies
+        self.latents = latents
         self.ids, self.prompt = ids, prompt
         self.there = there.repeat_interleave(copies, 0)
         rows = len(self.there)
@@ -404,6 +423,14 @@ class Stream:
             if rows:
                 self._remember(kind, rows)
 
+    def states(self) -> tuple[Float[Tensor, "n D"], Float[Tensor, "m D"]]:
+        """All that the query builder could read so far: visual tokens, and hidden states of the rest."""
+        assert self._visual is not None
+        hidden = torch.cat([piece[0] for piece in self._pieces], 1)
+        marks = torch.tensor(self.memory.parts.vision_ids, device=hidden.device)
+        text = self.there & ~torch.isin(self.ids, marks)
+        return self._tokens[self._visual.there], hidden[text]
+
     # --- forming --------------------------------------------------------------------------------------------------
 
     def _keep_visual(self, ids: Tensor, deep: Tensor, cos: Tensor, sin: Tensor) -> None:
@@ -438,6 +465,8 @@ class Stream:
             latents = noise * latents.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
         elif self.mode.content == "constant":
             latents = memory.constant[kind].expand_as(latents)
+        if self.latents is not None:
+            latents = self.latents(rows, latents)
         self.formed.append((kind, latents))
         for row, latent in zip(rows, latents, strict=True):
             self.waiting[row] = latent

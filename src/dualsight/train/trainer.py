@@ -127,7 +127,7 @@ class BatchPlan(Dataset):
         return [batch for index in rng.permutation(len(blocks)) for batch in blocks[index]]
 
 
-class _Progress(TrainerCallback):
+class Progress(TrainerCallback):
     """One readable line every few steps, and a checkpoint every few minutes; one more, and the end, when asked to."""
 
     def __init__(self, run: Run):
@@ -227,7 +227,7 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
         seed=run.seed,
         train_sampling_strategy="sequential",
         save_strategy="steps",
-        save_steps=10**9,  # by the clock, in _Progress
+        save_steps=10**9,  # by the clock, in Progress
         save_total_limit=1,
         logging_steps=run.log_every,
         disable_tqdm=True,
@@ -237,7 +237,7 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
     )
-    progress = _Progress(run)
+    progress = Progress(run)
     trainer = _Trainer(
         model=model,
         args=arguments,

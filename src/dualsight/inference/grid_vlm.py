@@ -1,0 +1,137 @@
+"""A small VLM that talks about grids, and how a batch of talks is laid out for it and for memory around it.
+
+It is an InternVL of TINY size whose language model sees a sliding window: the image is out of reach after a while by
+construction, and nothing that it does afterwards can look at it again. What runs around it runs around a released VLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
+
+from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, SENTENCE, VOCABULARY, GridTalk, Talk, filler, fillers
+from dualsight.models.janus_core import IGNORE
+from dualsight.models.vismem import Kind, VisMem
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Sizes of the small VLM."""
+
+    task: GridTalk = field(default_factory=GridTalk)
+    vision_width: int = 96
+    vision_layers: int = 3
+    width: int = 160
+    layers: int = 5
+    heads: int = 5
+    window: int = 28
+    """Tokens that a layer sees, itself among them: the image is in reach of ``layers * (window - 1)``."""
+
+    @property
+    def reach(self) -> int:
+        return self.layers * (self.window - 1)
+
+
+SMALL = PolicyConfig(GridTalk(size=3, colors=4, types=("color",)), 48, 2, 64, 3, 4, 16)
+"""Nine cells and four colours, on which a spike passed the gate."""
+FULL = PolicyConfig()
+
+
+def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGeneration:
+    """The VLM with random weights."""
+    torch.manual_seed(seed)
+    side = 8 * config.task.size
+    vision = InternVLVisionConfig(
+        hidden_size=config.vision_width, intermediate_size=4 * config.vision_width, attention_bias=True,
+        num_hidden_layers=config.vision_layers, num_attention_heads=config.vision_width // 24,
+        image_size=[side, side], patch_size=[8, 8], layer_scale_init_value=1.0,
+    )  # fmt: skip
+    text = Qwen2Config(
+        vocab_size=len(VOCABULARY), hidden_size=config.width, intermediate_size=3 * config.width,
+        num_hidden_layers=config.layers, num_attention_heads=config.heads, num_key_value_heads=config.heads,
+        use_sliding_window=True, sliding_window=config.window, max_window_layers=0, max_position_embeddings=4096,
+        pad_token_id=INDEX["<pad>"], bos_token_id=None, eos_token_id=INDEX["<eos>"], tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000.0}, initializer_range=0.05,
+    )  # fmt: skip
+    whole = InternVLConfig(
+        vision_config=vision, text_config=text, image_token_id=INDEX["<seen>"], downsample_ratio=1.0,
+        image_seq_length=config.task.cells, tie_word_embeddings=False,
+    )  # fmt: skip
+    return InternVLForConditionalGeneration(whole)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A memory behind the delimiter of one sentence."""
+
+    sentence: int
+    kind: Kind
+
+
+class TalkBatch:
+    """Talks with one layout to a batch: every row has its columns at the same places."""
+
+    def __init__(self, task: GridTalk, memory: VisMem | None = None):
+        self.task, self.memory = task, memory
+
+    @property
+    def prompt(self) -> int:
+        """Columns before the first sentence: the image between its marks."""
+        return self.task.cells + 2
+
+    def __call__(
+        self,
+        talks: Sequence[Talk],
+        rng: np.random.Generator,
+        again: Sequence[int] = (),
+        calls: Sequence[Call] = (),
+        learn: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        """``input_ids``, ``attention_mask``, ``labels`` (of the next token), ``pixel_values`` and ``answers``, the
+        columns of the answers.
+
+        Args:
+            again: sentences behind whose delimiter the image is shown once more.
+            calls: memories, one at most behind a delimiter.
+            learn: sentences whose answers are learnt; all by default.
+        """
+        image = [INDEX["<image>"], *[INDEX["<seen>"]] * self.task.cells, INDEX["</image>"]]
+        called = {call.sentence: call.kind for call in calls}
+        count = len(talks[0].sentences)
+        gaps = fillers(self.task, count, rng)
+        rows = [list(image) for _ in talks]
+        answers: list[int] = []
+        for number in range(count):
+            inserted = image if number in again else []
+            if number in called:
+                assert self.memory is not None
+                tokens, kind = self.memory.tokens, called[number]
+                begin = tokens.begin[("short", "long").index(kind)]
+                inserted = [begin, *[tokens.placeholder] * self.memory.latents(kind), begin + 1]
+            answers.append(len(rows[0]) + len(inserted) + ANSWER)
+            for row, talk in zip(rows, talks, strict=True):
+                words = [INDEX[word] for word in talk.sentences[number].words]
+                row += [*words[:ASKED], *inserted, *words[ASKED:SENTENCE]]
+                row += [INDEX[filler(rng)] for _ in range(gaps[number])]
+        ids = torch.tensor(rows)
+        labels = torch.full_like(ids, IGNORE)
+        for number in range(count) if learn is None else learn:
+            labels[:, answers[number] - 1] = ids[:, answers[number]]
+        pixels = torch.stack([prepared(talk.image) for talk in talks])
+        if again:  # one picture for each place, row by row
+            pixels = pixels.repeat_interleave(1 + len(set(again)), 0)
+        return {
+            "input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, "pixel_values": pixels,
+            "answers": torch.tensor(answers),
+        }  # fmt: skip
+
+
+def prepared(image: Any) -> Tensor:
+    """An image as the VLM takes it, (3, H, W) in -2..2."""
+    return (torch.from_numpy(image).permute(2, 0, 1).float() / 255 - 0.5) * 4

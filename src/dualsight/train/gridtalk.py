@@ -1,0 +1,113 @@
+"""A small VLM that talks about grids, and memory for it: pre-training, then warm start, on ``data.gridtalk``.
+
+The policy learns with the image in reach; then it is frozen. A policy that is to read memory should have met visual
+tokens in the middle of a text, as VLMs trained on interleaved images have: a share of its delimiters is followed by the
+image once more. The warm start of a memory is plain cross-entropy on what is said behind a forced one, differentiated
+through its latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import InternVLForConditionalGeneration
+
+from dualsight.data.gridtalk import SENTENCE, sample_talk
+from dualsight.inference.grid_vlm import Call, PolicyConfig, TalkBatch
+from dualsight.models.janus_core import IGNORE
+from dualsight.models.vismem import Kind, VisMem
+
+
+class PolicyTalks(Dataset):
+    """Batch ``i`` of the policy's pre-training: few questions first, then as many as the image is in reach of."""
+
+    def __init__(self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.15):
+        self.config, self.batch, self.batches, self.seed, self.interleaved = config, batch, batches, seed, interleaved
+        self.make = TalkBatch(config.task)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, index))
+        most = max(2, self.config.reach // (SENTENCE + self.config.task.fillers))
+        few = index < 0.6 * self.batches
+        sentences = int(rng.integers(1, 3)) if few else int(rng.choice([2, 3, most]))
+        talks = [sample_talk(self.config.task, sentences, rng) for _ in range(self.batch)]
+        again = [number for number in range(sentences) if rng.random() < self.interleaved]
+        batch = self.make(talks, rng, again)
+        del batch["answers"]
+        return batch
+
+
+class PolicyTraining(nn.Module):
+    """A VLM under the cross-entropy of its answers."""
+
+    def __init__(self, vlm: InternVLForConditionalGeneration):
+        super().__init__()
+        self.vlm = vlm
+
+    def forward(self, labels: Tensor, **batch: Tensor) -> dict[str, Tensor]:
+        learnt = labels != IGNORE
+        hidden = self.vlm.model(**batch, use_cache=False).last_hidden_state
+        logits, targets = self.vlm.lm_head(hidden[learnt]), labels[learnt]
+        right = (logits.argmax(-1) == targets).float().mean()
+        return {"loss": F.cross_entropy(logits, targets), "right": right}
+
+
+class MemoryTalks(Dataset):
+    """Batch ``i`` of the warm start: talks of some length, a memory at the last delimiter, its answer to learn."""
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        memory: VisMem,
+        batch: int,
+        batches: int,
+        seed: int,
+        kinds: Sequence[Kind] = ("short", "long"),
+        sentences: tuple[int, int] = (6, 9),
+    ):
+        self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
+        self.kinds, self.sentences = kinds, sentences
+        self.make = TalkBatch(config.task, memory)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, index))
+        count = int(rng.integers(self.sentences[0], self.sentences[1] + 1))
+        talks = [sample_talk(self.config.task, count, rng) for _ in range(self.batch)]
+        kind = self.kinds[int(rng.integers(len(self.kinds)))]
+        batch = self.make(talks, rng, calls=[Call(count - 1, kind)], learn=[count - 1])
+        answers = batch.pop("answers")
+        for name in ("input_ids", "attention_mask", "labels"):  # nothing is learnt behind the last answer
+            batch[name] = batch[name][:, : answers[-1]]
+        return batch | {"prompt": torch.tensor(_segment(answers, count - 1, self.make.prompt))}
+
+
+def _segment(answers: Tensor, sentence: int, prompt: int) -> int:
+    """Where the segment of a lone memory begins: behind the sentence before it, as if a memory had stood there."""
+    return prompt if sentence == 0 else int(answers[sentence - 1]) + 2
+
+
+class MemoryTraining(nn.Module):
+    """A memory under the cross-entropy of what is said behind it."""
+
+    def __init__(self, memory: VisMem, content: str = "learned"):
+        super().__init__()
+        self.memory, self.content = memory, content
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, prompt: Tensor, pixel_values: Tensor
+    ) -> dict[str, Tensor]:
+        logits = self.memory.score(input_ids, attention_mask, int(prompt), self.content, pixel_values=pixel_values)
+        learnt = labels != IGNORE
+        right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
+        return {"loss": F.cross_entropy(logits[learnt], labels[learnt]), "right": right}
