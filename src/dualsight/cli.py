@@ -24,6 +24,8 @@ CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "janus_vln_tiny"
 """The shipped navigator, in a checkout."""
 JANUS = CHECKPOINT.with_name("janus_tiny")
 """The shipped Janus."""
+VISMEM = CHECKPOINT.with_name("vismem_tiny")
+"""The shipped VisMem."""
 
 
 def demo(
@@ -78,13 +80,14 @@ def evaluate(
     control: Control = "none",
     seed: int = 0,
     rows: PositiveInt = 4,
-    suite: Literal["janus-house", "geneval-shapes", "geneval", "dpg"] | None = None,
-    model: Path = JANUS,
+    suite: Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk"] | None = None,
+    model: Path | None = None,
     count: PositiveInt | None = None,
     prompts: Path | None = None,
     judge: str = "",
+    memory: str = "learned",
 ) -> None:
-    """Evaluate a navigator under a protocol, or a Janus on a suite. The last line is for machines.
+    """Evaluate a navigator under a protocol, or a model on a suite. The last line is for machines.
 
     Walks that are killed and resumed, or sharded by torchrun, give the same numbers.
 
@@ -101,17 +104,28 @@ def evaluate(
         seed: of the episodes, or of the suite's test set.
         rows: episodes walked side by side.
         suite: judge a Janus instead: janus-house asks about scenes and rooms, geneval-shapes has it draw; geneval and
-            dpg have it draw the prompts of a file.
-        model: that Janus.
-        count: of a suite, questions of each kind or prompts of each category; of a file, pictures of each prompt.
+            dpg have it draw the prompts of a file. Or a VisMem: gridtalk asks about an image long after it was seen.
+        model: that model's folder.
+        count: of a suite, questions of each kind, prompts of each category, or talks; of a file, pictures of each
+            prompt.
         prompts: GenEval's evaluation_metadata.jsonl, or DPG-Bench's dpg_bench.csv.
         judge: module:function on the Python path: a detector for geneval, a judge of questions for dpg.
+        memory: of gridtalk: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant,
+            or several joined by +.
     """
+    if suite == "gridtalk":
+        from dualsight.bench.gridtalk import evaluate_folder
+        from dualsight.bench.gridtalk import last_line as talk_line
+
+        print(talk_line(evaluate_folder(model or VISMEM, memory, seed, count or 512, out)))
+        return
     if suite:
         from dualsight.bench.janus import evaluate_janus
         from dualsight.bench.scores import last_line as suite_line
 
-        result = evaluate_janus(suite, model, seed, out or Path("runs") / f"{suite}-seed{seed}", count, prompts, judge)
+        result = evaluate_janus(
+            suite, model or JANUS, seed, out or Path("runs") / f"{suite}-seed{seed}", count, prompts, judge
+        )
         print(suite_line(result))
         return
     if out is None:
@@ -556,6 +570,71 @@ def train_janus(
     )
 
 
+def train_policy(
+    out: Path,
+    size: Literal["small", "full"] = "full",
+    steps: PositiveInt = 6000,
+    batch: PositiveInt = 48,
+    learning_rate: float = 2e-3,
+    interleaved: float = 0.15,
+    seed: int = 0,
+) -> None:
+    """Train the small VLM that talks about grids, for memory to be put around.
+
+    Args:
+        out: checkpoints, and the model at the end. The same command resumes.
+        size: small is a grid of nine cells of which only colours are asked.
+        steps: of the optimiser.
+        batch: talks per step and process.
+        learning_rate: its peak.
+        interleaved: share of questions behind which the image is shown once more.
+        seed: of weights and talks.
+    """
+    from dualsight.inference.grid_vlm import FULL, SMALL
+    from dualsight.train.gridtalk import pretrain_policy
+    from dualsight.train.trainer import Run
+
+    run = Run(out, steps, learning_rate, batch, warmup=0.1, seed=seed)
+    pretrain_policy({"small": SMALL, "full": FULL}[size], run, interleaved)
+
+
+def train_memory(
+    policy: Path,
+    out: Path,
+    kinds: Literal["both", "short", "long"] = "both",
+    queries: PositiveInt = 4,
+    short: PositiveInt = 4,
+    long: PositiveInt = 8,
+    width: PositiveInt = 64,
+    steps: PositiveInt = 1000,
+    batch: PositiveInt = 48,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+) -> None:
+    """Warm start of a memory around a small VLM: cross-entropy on late answers, through forced memories.
+
+    Args:
+        policy: output of `train policy`; it stays frozen.
+        out: checkpoints, and the memory at the end. The same command resumes.
+        kinds: which memories are trained.
+        queries: K.
+        short: latents of a short memory.
+        long: latents of a long one.
+        width: of the query builder.
+        steps: of the optimiser.
+        batch: talks per step and process.
+        learning_rate: its peak.
+        seed: of weights and talks.
+    """
+    from dualsight.models.vismem import KINDS, VisMemConfig
+    from dualsight.train.gridtalk import warm_start
+    from dualsight.train.trainer import Run
+
+    config = VisMemConfig(queries, short, long, width, heads=4, rank=8, alpha=16, last_layers=0.5)
+    run = Run(out, steps, learning_rate, batch, warmup=0.1, weight_decay=0.0, seed=seed)
+    warm_start(policy, config, run, KINDS if kinds == "both" else (kinds,))
+
+
 def _ratio(text: str) -> list[int]:
     """``5:1:4`` as numbers."""
     if not re.fullmatch(r"\d+:\d+:\d+", text):
@@ -738,6 +817,8 @@ COMMANDS: dict[str, Any] = {
         "encoder": train_encoder,
         "new": train_new,
         "janus": train_janus,
+        "policy": train_policy,
+        "memory": train_memory,
     },
     "chat": chat,
     "draw": draw,

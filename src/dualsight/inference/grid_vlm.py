@@ -6,8 +6,10 @@ construction, and nothing that it does afterwards can look at it again. What run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,11 @@ import torch
 from torch import Tensor
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
 
+from dualsight.checkpoints.weights import WeightFiles, load_weights, save_weights, write_json
 from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, SENTENCE, VOCABULARY, GridTalk, Talk, filler, fillers
 from dualsight.models.janus_core import IGNORE
-from dualsight.models.vismem import Kind, VisMem
+from dualsight.models.vismem import KINDS, Kind, VisMem
+from dualsight.nn.config import build
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class PolicyConfig:
     @property
     def reach(self) -> int:
         return self.layers * (self.window - 1)
+
+    @property
+    def late(self) -> int:
+        """From this question on the image is out of reach even where no word stands between sentences."""
+        return (self.reach - ANSWER - 1) // SENTENCE + 2
 
 
 SMALL = PolicyConfig(GridTalk(size=3, colors=4, types=("color",)), 48, 2, 64, 3, 4, 16)
@@ -63,7 +72,11 @@ def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGen
         vision_config=vision, text_config=text, image_token_id=INDEX["<seen>"], downsample_ratio=1.0,
         image_seq_length=config.task.cells, tie_word_embeddings=False,
     )  # fmt: skip
-    return InternVLForConditionalGeneration(whole)
+    vlm = InternVLForConditionalGeneration(whole)
+    # Visual tokens of released VLMs tell where they were. Starting from zero, as InternVL does, ours would not: the
+    # language model would count them instead, and could not read one that stands anywhere else.
+    torch.nn.init.normal_(vlm.model.vision_tower.embeddings.position_embeddings, std=0.5)
+    return vlm
 
 
 @dataclass(frozen=True)
@@ -101,24 +114,13 @@ class TalkBatch:
             calls: memories, one at most behind a delimiter.
             learn: sentences whose answers are learnt; all by default.
         """
-        image = [INDEX["<image>"], *[INDEX["<seen>"]] * self.task.cells, INDEX["</image>"]]
-        called = {call.sentence: call.kind for call in calls}
-        count = len(talks[0].sentences)
-        gaps = fillers(self.task, count, rng)
-        rows = [list(image) for _ in talks]
-        answers: list[int] = []
-        for number in range(count):
-            inserted = image if number in again else []
-            if number in called:
-                assert self.memory is not None
-                tokens, kind = self.memory.tokens, called[number]
-                begin = tokens.begin[("short", "long").index(kind)]
-                inserted = [begin, *[tokens.placeholder] * self.memory.latents(kind), begin + 1]
-            answers.append(len(rows[0]) + len(inserted) + ANSWER)
-            for row, talk in zip(rows, talks, strict=True):
-                words = [INDEX[word] for word in talk.sentences[number].words]
-                row += [*words[:ASKED], *inserted, *words[ASKED:SENTENCE]]
-                row += [INDEX[filler(rng)] for _ in range(gaps[number])]
+        gaps = fillers(self.task, len(talks[0].sentences), rng)
+        inserted = {number: image_tokens(self.task) for number in again}
+        for call in calls:
+            assert self.memory is not None
+            inserted[call.sentence] = called(self.memory, call.kind)
+        rows, places = zip(*(lay_out(talk, self.task, gaps, inserted, rng) for talk in talks), strict=True)
+        answers, count = places[0], len(gaps)
         ids = torch.tensor(rows)
         labels = torch.full_like(ids, IGNORE)
         for number in range(count) if learn is None else learn:
@@ -132,6 +134,62 @@ class TalkBatch:
         }  # fmt: skip
 
 
+def image_tokens(task: GridTalk) -> list[int]:
+    """The places of an image between its marks."""
+    return [INDEX["<image>"], *[INDEX["<seen>"]] * task.cells, INDEX["</image>"]]
+
+
+def called(memory: VisMem, kind: Kind) -> list[int]:
+    """What stands for a memory: its begin, its placeholders, its end."""
+    begin = memory.tokens.begin[KINDS.index(kind)]
+    return [begin, *[memory.tokens.placeholder] * memory.latents(kind), begin + 1]
+
+
+def lay_out(
+    talk: Talk, task: GridTalk, gaps: Sequence[int], inserted: Mapping[int, list[int]], rng: np.random.Generator
+) -> tuple[list[int], list[int]]:
+    """A talk as ids, and the columns of its answers.
+
+    Args:
+        gaps: words behind each sentence.
+        inserted: what stands behind the delimiter of a sentence.
+    """
+    ids, answers = image_tokens(task), []
+    for number, (sentence, gap) in enumerate(zip(talk.sentences, gaps, strict=True)):
+        words, between = [INDEX[word] for word in sentence.words], inserted.get(number, [])
+        answers.append(len(ids) + len(between) + ANSWER)
+        ids += [*words[:ASKED], *between, *words[ASKED:SENTENCE], *(INDEX[filler(rng)] for _ in range(gap))]
+    return ids, answers
+
+
 def prepared(image: Any) -> Tensor:
     """An image as the VLM takes it, (3, H, W) in -2..2."""
     return (torch.from_numpy(image).permute(2, 0, 1).float() / 255 - 0.5) * 4
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+
+def save_policy(vlm: InternVLForConditionalGeneration, config: PolicyConfig, folder: Path) -> None:
+    """Weights and sizes."""
+    save_weights(vlm.state_dict(), folder)
+    write_json(folder / "config.json", {"model_type": "grid_vlm", **asdict(config)})
+
+
+def load_policy(folder: Path) -> tuple[InternVLForConditionalGeneration, PolicyConfig]:
+    """What `save_policy` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is another model's folder.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no policy in {folder}: config.json is missing (`dualsight train policy` writes one)")
+    data = json.loads(path.read_text())
+    if data.pop("model_type", None) != "grid_vlm":
+        raise ValueError(f"{path} is not of a GridTalk policy ('grid_vlm')")
+    config = build(PolicyConfig, data, str(path))
+    vlm = new_policy(config)
+    load_weights(vlm, WeightFiles(folder))
+    return vlm.eval(), config

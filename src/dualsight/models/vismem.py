@@ -225,7 +225,7 @@ class VisMem(nn.Module):
         input_ids: Int[Tensor, "B L"],
         attention_mask: Int[Tensor, "B L"],
         prompt: int,
-        content: str = "learned",
+        content: str | Mode = "learned",
         seed: int = 0,
         latents: Latents | None = None,
         **vision: Any,
@@ -239,9 +239,8 @@ class VisMem(nn.Module):
             latents: may change what enters, such as to what entered in a roll-out.
             vision: pixel values and what comes with them, for the stock model.
         """
-        stream = Stream(
-            self, Mode.parse(content), input_ids, attention_mask.bool(), prompt, vision, seed, latents=latents
-        )
+        mode = content if isinstance(content, Mode) else Mode.parse(content)
+        stream = Stream(self, mode, input_ids, attention_mask.bool(), prompt, vision, seed, latents=latents)
         positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
         calls = (input_ids[:, prompt:, None] == torch.tensor(self.tokens.begin, device=input_ids.device)).any(-1).any(0)
         cuts = [prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), input_ids.shape[1]]

@@ -9,6 +9,7 @@ through its latents.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import InternVLForConditionalGeneration
 
-from dualsight.data.gridtalk import SENTENCE, sample_talk
-from dualsight.inference.grid_vlm import Call, PolicyConfig, TalkBatch
+from dualsight.checkpoints.vismem import save_memory
+from dualsight.data.gridtalk import INDEX, SENTENCE, sample_talk
+from dualsight.inference.grid_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
-from dualsight.models.vismem import Kind, VisMem
+from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
+from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
 
 class PolicyTalks(Dataset):
@@ -110,4 +113,68 @@ class MemoryTraining(nn.Module):
         logits = self.memory.score(input_ids, attention_mask, int(prompt), self.content, pixel_values=pixel_values)
         learnt = labels != IGNORE
         right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
-        return {"loss": F.cross_entropy(logits[learnt], labels[learnt]), "right": right}
+        # A batch calls one kind; processes that share gradients must have the same ones.
+        nothing = sum(parameter.sum() for parameter in self.memory.parameters() if parameter.requires_grad) * 0.0
+        return {"loss": F.cross_entropy(logits[learnt], labels[learnt]) + nothing, "right": right}
+
+
+def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.15) -> Path:
+    """Train the small VLM from nothing and write it to ``run.out``; returns that folder.
+
+    Args:
+        interleaved: share of delimiters behind which the image stands once more; 0 is a policy that never met it there.
+    """
+    vlm = new_policy(config, run.seed)
+    fit(PolicyTraining(vlm), PolicyTalks(config, run.batch, batches_of(run.steps), run.seed, interleaved), run)
+    if is_main_process():
+        save_policy(vlm, config, run.out)
+    return run.out
+
+
+def warm_start(
+    policy: Path,
+    config: VisMemConfig,
+    run: Run,
+    kinds: Sequence[Kind] = KINDS,
+    sentences: tuple[int, int] | None = None,
+) -> Path:
+    """Train a memory around the policy in a folder and write it to ``run.out``; returns that folder.
+
+    Args:
+        sentences: how long talks are, from and to; memory is called in the last one. Late ones by default.
+    """
+    vlm, of_policy = load_policy(policy)
+    torch.manual_seed(run.seed)
+    memory = VisMem(vlm, [INDEX[";"]], config)
+    make, rng = TalkBatch(of_policy.task), np.random.default_rng((run.seed, 1))
+    length = sentences or (of_policy.late, of_policy.late + 3)
+    seen = make([sample_talk(of_policy.task, length[1], rng) for _ in range(256)], rng)
+    memory.fit_whitening(seen["input_ids"], seen["attention_mask"], pixel_values=seen["pixel_values"])
+    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds, length)
+    fit(MemoryTraining(memory), plan, run)
+    fit_constant(memory, MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds, length))
+    if is_main_process():
+        save_memory(memory, run.out)
+    return run.out
+
+
+@torch.no_grad()
+def fit_constant(memory: VisMem, talks: MemoryTalks) -> None:
+    """The mean of what is formed, of each kind: what the mode ``constant`` puts in the place of memory."""
+    found: dict[Kind, list[Tensor]] = {kind: [] for kind in KINDS}
+    for index in range(len(talks)):
+        batch = talks[index]
+        first = int((batch["input_ids"][0] >= memory.tokens.first).nonzero()[0])
+        kind = memory.tokens.kind(int(batch["input_ids"][0, first]))
+
+        def keep(rows: list[int], latents: Tensor, of_kind: Kind = kind) -> Tensor:
+            found[of_kind].append(latents.mean(0))
+            return latents
+
+        memory.score(
+            batch["input_ids"], batch["attention_mask"], int(batch["prompt"]), latents=keep,
+            pixel_values=batch["pixel_values"],
+        )  # fmt: skip
+    for kind, means in found.items():
+        if means:
+            memory.constant[kind].copy_(torch.stack(means).mean(0))

@@ -1,0 +1,96 @@
+"""Talks about grids, played in every mode."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, summary
+from dualsight.checkpoints.vismem import save_memory
+from dualsight.data.gridtalk import INDEX, sample_talk
+from dualsight.inference.grid_vlm import SMALL, new_policy, save_policy
+from dualsight.models.vismem import Mode, VisMem, VisMemConfig
+
+
+@pytest.fixture(scope="module")
+def memory():
+    vlm = new_policy(SMALL)
+    torch.manual_seed(0)
+    memory = VisMem(vlm, [INDEX[";"]], VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4))
+    with torch.no_grad():
+        for latents in memory.constant.values():
+            latents.normal_()
+    return memory
+
+
+def talks(count, sentences=9):
+    rng = np.random.default_rng(0)
+    return [sample_talk(SMALL.task, sentences, rng) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    "mode", ["off", "learned", "always", "random:0.5", "always+short", "always+wrong-image", "always+wrong-question",
+             "always+noise", "always+constant"],
+)  # fmt: skip
+def test_every_mode_plays(memory, mode):
+    played = play(memory, SMALL, talks(3), Mode.parse(mode), 1)
+    assert len(played) == 27
+    called = [one.call for one in played]
+    if mode == "off":
+        assert not any(called)
+    if mode.startswith("always"):
+        assert all(called)
+    if mode == "always+short":
+        assert set(called) == {"short"}
+
+
+def test_a_talk_is_played_as_it_is_alone(memory):
+    """In a batch whose rows call at different questions, each talk gets the answers that it gets by itself."""
+    rules, made = Mode.parse("random:0.5"), talks(4)
+    together = play(memory, SMALL, made, rules, 3)
+    assert len({tuple(one.call for one in together if one.talk == talk) for talk in range(4)}) > 1
+    assert together == play(memory, SMALL, made, rules, 3)
+
+
+def test_memory_is_called_where_the_model_says_so(memory):
+    before = memory.tokens.heads.detach().clone()
+    with torch.no_grad():
+        memory.tokens.heads.zero_()
+        memory.tokens.heads[1] = 50 * memory.vlm.get_output_embeddings().weight.mean(0)
+        often = play(memory, SMALL, talks(4), Mode.parse("learned"), 1)
+        memory.tokens.heads.copy_(before)
+    assert {one.call for one in often} <= {None, "long"}
+    assert all(sum(one.call is not None for one in often if one.talk == talk) <= 8 for talk in range(4))
+
+
+def test_figures():
+    played = [
+        Played(0, 0, "color", False, True, "red"),
+        Played(0, 1, "text", True, True, "fig", "short"),
+        Played(0, 2, "color", True, False, "red"),
+        Played(1, 0, "color", False, False, "red"),
+    ]
+    result = summary(played, "learned", 3)
+    assert (result.overall, result.early, result.late) == (50.0, 50.0, 50.0)
+    assert result.by_index == {0: 50.0, 1: 100.0, 2: 0.0}
+    assert result.late_by_type == {"color": 0.0, "text": 100.0}
+    assert result.calls == {"color": 0.0, "text": 1.0}
+    assert last_line(result) == "overall=50.0 early=50.0 late=50.0"
+    assert math.isnan(summary(played[:1], "off", 0).late)
+
+
+def test_a_seed_makes_one_test_set(memory, tmp_path):
+    one, again = (evaluate(memory, SMALL, "off", 5, talks=4, out=tmp_path / "a.json") for _ in range(2))
+    assert one == again
+    assert json.loads((tmp_path / "a.json").read_text())["late"] == one.late
+    assert evaluate(memory, SMALL, "off", 6, talks=4) != one
+
+
+def test_a_folder_is_evaluated(memory, tmp_path, capsys):
+    save_policy(memory.vlm, SMALL, tmp_path / "policy")
+    save_memory(memory, tmp_path / "memory")
+    result = evaluate_folder(tmp_path, "always", 5, talks=4)
+    assert result.calls == {"color": 1.0}
+    assert "GridTalk" in capsys.readouterr().out

@@ -1,0 +1,77 @@
+"""The small VLM of GridTalk: how talks are laid out, and that the image really leaves its sight."""
+
+import numpy as np
+import pytest
+import torch
+
+from dualsight.data.gridtalk import INDEX, VOCABULARY, sample_talk
+from dualsight.inference.grid_vlm import FULL, SMALL, Call, TalkBatch, lay_out, load_policy, new_policy, save_policy
+from dualsight.models.janus_core import IGNORE
+from dualsight.models.vismem import VisMem, VisMemConfig
+
+
+@pytest.fixture
+def vlm():
+    return new_policy(SMALL).eval()
+
+
+@pytest.fixture
+def memory(vlm):
+    return VisMem(vlm, [INDEX[";"]], VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4))
+
+
+def talks(count, sentences, task=SMALL.task):
+    rng = np.random.default_rng(0)
+    return [sample_talk(task, sentences, rng) for _ in range(count)]
+
+
+def test_answers_stand_where_the_labels_say(memory):
+    made = talks(3, 4)
+    batch = TalkBatch(SMALL.task, memory)(made, np.random.default_rng(1), again=[1], calls=[Call(2, "long")])
+    for row, talk in zip(range(3), made, strict=True):
+        for column, sentence in zip(batch["answers"].tolist(), talk.sentences, strict=True):
+            assert VOCABULARY[batch["input_ids"][row, column]] == sentence.words[6]
+            assert batch["labels"][row, column - 1] == batch["input_ids"][row, column]
+    assert (batch["labels"] != IGNORE).sum() == 12
+    assert len(batch["pixel_values"]) == 6, "the picture of each row, twice"
+    assert (batch["input_ids"] == INDEX["<seen>"]).sum(1).tolist() == [18] * 3
+    assert (batch["input_ids"] == memory.tokens.placeholder).sum(1).tolist() == [3] * 3
+
+
+def test_memory_stands_right_behind_the_delimiter(memory):
+    batch = TalkBatch(SMALL.task, memory)(talks(2, 3), np.random.default_rng(1), calls=[Call(1, "short")])
+    for row in batch["input_ids"].tolist():
+        begin = row.index(memory.tokens.begin[0])
+        assert row[begin - 1] == INDEX[";"]
+        assert row[begin + 1 : begin + 4] == [memory.tokens.placeholder] * 2 + [memory.tokens.end[0]]
+
+
+@pytest.mark.parametrize("config", [SMALL, FULL], ids=["small", "full"])
+def test_the_image_is_out_of_reach_of_late_questions(config):
+    """Another image changes what is said of early questions, and not a bit of late ones, however few words are said."""
+    vlm = new_policy(config).eval()
+    talk = talks(1, config.late, config.task)[0]
+    ids, answers = lay_out(talk, config.task, [0] * config.late, {}, np.random.default_rng(0))
+    side = 8 * config.task.size
+    one, other = torch.randn(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([ids])
+    with torch.no_grad():
+        a, b = (vlm(input_ids=ids, pixel_values=pixels).logits[0] for pixels in (one, other))
+    assert not torch.equal(a[answers[0] - 1], b[answers[0] - 1])
+    assert torch.equal(a[answers[-1] - 1], b[answers[-1] - 1])
+    assert not torch.equal(a[answers[-2] - 1], b[answers[-2] - 1]), "the question before is the last one in reach"
+
+
+def test_a_policy_is_read_back(vlm, tmp_path):
+    save_policy(vlm, SMALL, tmp_path)
+    again, config = load_policy(tmp_path)
+    assert config == SMALL
+    assert all(torch.equal(a, b) for a, b in zip(vlm.parameters(), again.parameters(), strict=True))
+
+
+def test_other_folders_are_no_policies(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train policy"):
+        load_policy(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "janus"}')
+    with pytest.raises(ValueError, match="grid_vlm"):
+        load_policy(tmp_path)

@@ -1,0 +1,70 @@
+"""The policy that talks about grids, and the warm start of a memory around it."""
+
+import torch
+
+from dualsight.checkpoints.vismem import load_memory
+from dualsight.inference.grid_vlm import SMALL, load_policy, new_policy
+from dualsight.models.janus_core import IGNORE
+from dualsight.models.vismem import VisMem, VisMemConfig
+from dualsight.train.gridtalk import (
+    MemoryTalks,
+    MemoryTraining,
+    PolicyTalks,
+    PolicyTraining,
+    pretrain_policy,
+    warm_start,
+)
+from dualsight.train.trainer import Run
+
+CONFIG = VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4)
+
+
+def test_a_policy_learns_its_answers():
+    torch.manual_seed(0)
+    training = PolicyTraining(new_policy(SMALL))
+    batch = PolicyTalks(SMALL, 8, 10, 0)[0]
+    optimiser = torch.optim.AdamW(training.parameters(), 3e-3)
+    losses = []
+    for _ in range(30):
+        loss = training(**batch)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_image_is_shown_again_now_and_then():
+    plan = PolicyTalks(SMALL, 2, 40, 0, interleaved=0.5)
+    images = [len(plan[index]["pixel_values"]) // 2 for index in range(12)]
+    assert min(images) == 1 < max(images)
+    assert {len(PolicyTalks(SMALL, 2, 40, 0, interleaved=0.0)[index]["pixel_values"]) for index in range(8)} == {2}
+
+
+def test_a_memory_learns_the_answer_behind_it():
+    torch.manual_seed(0)
+    memory = VisMem(new_policy(SMALL), [6], CONFIG)
+    training = MemoryTraining(memory)
+    batch = MemoryTalks(SMALL, memory, 6, 10, 0, ("short",))[0]
+    assert (batch["labels"] != IGNORE).sum(1).tolist() == [1] * 6
+    learnt = [parameter for parameter in memory.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learnt, 1e-2)
+    losses = []
+    for _ in range(30):
+        loss = training(**batch)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.85 * losses[0]
+    assert all(parameter.grad is None for parameter in memory.vlm.parameters())
+
+
+def test_both_stages_write_what_can_be_read(tmp_path):
+    pretrain_policy(SMALL, Run(tmp_path / "policy", 2, batch=2))
+    warm_start(tmp_path / "policy", CONFIG, Run(tmp_path / "memory", 2, batch=2))
+    vlm, config = load_policy(tmp_path / "policy")
+    memory = load_memory(vlm, tmp_path / "memory")
+    assert config == SMALL and memory.config == CONFIG
+    assert all(latents.abs().sum() > 0 for latents in memory.constant.values())
+    assert not torch.equal(memory.builder.whiten_h.matrix, torch.eye(SMALL.width))
