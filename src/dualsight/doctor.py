@@ -19,7 +19,7 @@ from rich.table import Table
 GIB = 2**30
 EXTRAS = {
     "numba": "sim", "gymnasium": "sim", "av": "video", "moderngl": "gl", "datasets": "data", "peft": "lora",
-    "diffusers": "diffusion",
+    "diffusers": "diffusion", "trl": "grpo",
 }  # fmt: skip
 
 

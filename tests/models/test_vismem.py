@@ -206,24 +206,25 @@ def test_gradients_reach_the_former_that_was_called_and_nothing_frozen(memory, v
 
 def test_hidden_states_in_the_builder_do_not_see_the_queries(memory):
     torch.manual_seed(0)
-    v, h = torch.randn(2, 5, 32), torch.randn(2, 4, 32)
     v_there, h_there = torch.ones(2, 5, dtype=torch.bool), torch.tensor([[False, True, True, True], [True] * 4])
-    before = memory.builder.states(v, v_there, h, h_there)[:, :9]
-    queries = memory.builder(v, v_there, h, h_there)
+    seen, h = memory.builder.see(torch.randn(2, 5, 32), v_there), torch.randn(2, 4, 32)
+    before = memory.builder.states(seen, v_there, h, h_there)[:, :9]
+    queries = memory.builder(seen, v_there, h, h_there)
     with torch.no_grad():
         memory.builder.start.add_(torch.randn_like(memory.builder.start))
     there = torch.cat([v_there, h_there], 1)
-    after = memory.builder.states(v, v_there, h, h_there)[:, :9]
+    after = memory.builder.states(seen, v_there, h, h_there)[:, :9]
     assert torch.equal(before[there], after[there])
-    assert not torch.allclose(memory.builder(v, v_there, h, h_there), queries)
+    assert not torch.allclose(memory.builder(seen, v_there, h, h_there), queries)
 
 
 def test_padding_in_front_of_a_segment_changes_nothing(memory):
     torch.manual_seed(0)
-    v, h = torch.randn(1, 5, 32), torch.randn(1, 4, 32)
-    there = torch.ones(1, 5, dtype=torch.bool), torch.ones(1, 4, dtype=torch.bool)
+    h, v_there = torch.randn(1, 4, 32), torch.ones(1, 5, dtype=torch.bool)
+    seen = memory.builder.see(torch.randn(1, 5, 32), v_there)
     padded = torch.cat([torch.randn(1, 3, 32), h], 1), torch.tensor([[False] * 3 + [True] * 4])
-    torch.testing.assert_close(memory.builder(v, there[0], *padded), memory.builder(v, there[0], h, there[1]))
+    alone = memory.builder(seen, v_there, h, torch.ones(1, 4, dtype=torch.bool))
+    torch.testing.assert_close(memory.builder(seen, v_there, *padded), alone)
 
 
 def test_keys_that_are_kept_give_what_a_whole_pass_gives(memory, vlm, batch):

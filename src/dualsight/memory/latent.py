@@ -118,21 +118,24 @@ class QueryBuilder(nn.Module):
         layer = nn.TransformerEncoderLayer(inner, heads, 4 * inner, 0.0, "gelu", batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(inner), enable_nested_tensor=False)
 
+    def see(self, v: Tokens, there: Bool[Tensor, "R V"]) -> Float[Tensor, "R V E"]:
+        """Visual tokens as the encoder reads them: the same for every memory of an image."""
+        return self.read_v(self.whiten_v(v)) + _sines(there.long().cumsum(1) - 1, self.start.shape[1]).to(v.dtype)
+
     def forward(
-        self, v: Tokens, v_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
+        self, seen: Tokens, seen_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
     ) -> Float[Tensor, "R K E"]:
-        """Visual tokens and hidden states, padded anywhere, to queries."""
-        return self.states(v, v_there, h, h_there)[:, -len(self.start) :]
+        """What ``see`` gave, and hidden states, padded anywhere, to queries."""
+        return self.states(seen, seen_there, h, h_there)[:, -len(self.start) :]
 
     def states(
-        self, v: Tokens, v_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
+        self, seen: Tokens, seen_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
     ) -> Float[Tensor, "R T E"]:
         """The encoder's whole output."""
-        from_start, to_end = v_there.long().cumsum(1) - 1, h_there.long().flip(1).cumsum(1).flip(1) - 1
-        v = self.read_v(self.whiten_v(v)) + _sines(from_start, self.start.shape[1]).to(v.dtype)
+        to_end = h_there.long().flip(1).cumsum(1).flip(1) - 1
         h = self.read_h(self.whiten_h(h)) + _sines(to_end, self.start.shape[1]).to(h.dtype)
-        x = torch.cat([v, h, self.start.expand(len(v), -1, -1)], 1)
-        there = torch.cat([v_there, h_there, v_there.new_ones(len(v), len(self.start))], 1)
+        x = torch.cat([seen, h, self.start.expand(len(h), -1, -1)], 1)
+        there = torch.cat([seen_there, h_there, h_there.new_ones(len(h), len(self.start))], 1)
         given = x.shape[1] - len(self.start)
         blind = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
         blind[:given, given:] = True

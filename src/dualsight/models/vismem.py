@@ -368,6 +368,7 @@ class Stream:
         self._pieces: list[tuple[Tensor, ...]] = []
         self._call: tuple[tuple, dict] = ((), {})
         self._visual: Place | None = None
+        self._looked: Tensor | None = None
         self._image_keys: ImageKeys | None = None
         self._seen: list[tuple[Tensor, Tensor]] | None = None
 
@@ -385,6 +386,8 @@ class Stream:
     def embeds(self, table: nn.Module, inputs: tuple[Tensor], known: Tensor) -> Tensor:
         """Embeddings leave: latents take the places of placeholders."""
         ids, tokens = self._piece_ids, self.memory.tokens
+        if not (ids >= tokens.first).any():
+            return known
         embedded = tokens.embed(ids, known)
         places = ids == tokens.placeholder
         if not places.any():
@@ -417,9 +420,9 @@ class Stream:
             self._keep_visual(ids, deep, cos, sin)
         self.columns += ids.shape[1]
         self._pieces.append((hidden, deep, cos, sin))
+        last = ids[:, -1].tolist() if self.columns > self.prompt else []
         for kind, begin in zip(KINDS, self.memory.tokens.begin, strict=True):
-            rows = (ids[:, -1] == begin).nonzero()[:, 0].tolist() if self.columns > self.prompt else []
-            if rows:
+            if rows := [row for row, token in enumerate(last) if token == begin]:
                 self._remember(kind, rows)
 
     def states(self) -> tuple[Float[Tensor, "n D"], Float[Tensor, "m D"]]:
@@ -448,9 +451,14 @@ class Stream:
     def _said(self, rows: list[int]) -> tuple[Tensor, Place]:
         """Hidden states of the segments of ``rows``, padded in front, and the same at the long former's entrance."""
         starts = [min(self.segment[row], self.columns - 1) for row in rows]
-        first = min(starts)
-        joined = [torch.cat(piece, 1) for piece in zip(*self._pieces, strict=True)]
-        hidden, deep, cos, sin = (tensor[rows, first:] for tensor in joined)
+        first, begin, pieces = min(starts), self.columns, []
+        for piece in reversed(self._pieces):  # what lies before the segments, the prompt for one, need not be joined
+            pieces.insert(0, piece)
+            begin -= piece[0].shape[1]
+            if begin <= first:
+                break
+        joined = [torch.cat(piece, 1) for piece in zip(*pieces, strict=True)]
+        hidden, deep, cos, sin = (tensor[rows, first - begin :] for tensor in joined)
         columns = torch.arange(first, self.columns, device=hidden.device)
         there = columns >= torch.tensor(starts, device=hidden.device)[:, None]
         given = F.pad(self.there, (0, max(0, self.columns - self.there.shape[1])), value=True)
@@ -477,7 +485,9 @@ class Stream:
         assert visual is not None
         looked, asked = (self._partners(rows, content) for content in ("wrong-image", "wrong-question"))
         hidden, segment = self._said(asked)
-        queries = memory.builder(self._tokens[looked], visual.there[looked], hidden, segment.there)
+        if self._looked is None:
+            self._looked = memory.builder.see(self._tokens, visual.there)
+        queries = memory.builder(self._looked[looked], visual.there[looked], hidden, segment.there)
         if kind == "short":
             images = self._images()
             return memory.short(queries, self._keys(), [images[row] for row in looked])
