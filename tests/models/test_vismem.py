@@ -197,7 +197,7 @@ def test_gradients_reach_the_former_that_was_called_and_nothing_frozen(memory, v
     sequences, _ = rollout(memory, batch, f"always+{kind}", tokens=12)
     score(memory, sequences, batch).exp().clamp(max=10).sum().backward()
     called, other = (memory.short, memory.long) if kind == "short" else (memory.long, memory.short)
-    assert all(b.grad is not None and b.grad.abs().sum() > 0 for b in (called.start, called.read.weight))
+    assert all(b.grad is not None and b.grad.abs().sum() > 0 for b in (called.slots.start, called.slots.read.weight))
     assert any(b.grad is not None and b.grad.abs().sum() > 0 for b in called.adapters.b)
     assert memory.builder.start.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in other.parameters())

@@ -8,7 +8,7 @@ windows of the layers leads from the image there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -148,22 +148,29 @@ class Result:
 
 
 def summary(played: Sequence[Played], memory: str, seed: int) -> Result:
-    """Figures of a run."""
-
-    def right(of: Callable[[Played], bool]) -> float:
-        found = [one.right for one in played if of(one)]
-        return 100 * float(np.mean(found)) if found else float("nan")
-
+    """Figures of a run; NaN where nothing of the kind was asked."""
+    late = [one for one in played if one.late]
     types = sorted({one.type for one in played})
-    indices = sorted({one.index for one in played})
     return Result(
-        memory, seed, len({one.talk for one in played}), right(lambda one: True), right(lambda one: not one.late),
-        right(lambda one: one.late),
-        {index: right(lambda one: one.index == index) for index in indices},  # noqa: B023
-        {kind: right(lambda one: one.type == kind) for kind in types},  # noqa: B023
-        {kind: right(lambda one: one.late and one.type == kind) for kind in types},  # noqa: B023
-        {kind: float(np.mean([one.call is not None for one in played if one.type == kind])) for kind in types},
-    )  # fmt: skip
+        memory=memory,
+        seed=seed,
+        talks=len({one.talk for one in played}),
+        overall=_right(played),
+        early=_right([one for one in played if not one.late]),
+        late=_right(late),
+        by_index={index: _right([one for one in played if one.index == index]) for index in _indices(played)},
+        by_type={kind: _right([one for one in played if one.type == kind]) for kind in types},
+        late_by_type={kind: _right([one for one in late if one.type == kind]) for kind in types},
+        calls={kind: float(np.mean([one.call is not None for one in played if one.type == kind])) for kind in types},
+    )
+
+
+def _right(played: Sequence[Played]) -> float:
+    return 100 * float(np.mean([one.right for one in played])) if played else float("nan")
+
+
+def _indices(played: Sequence[Played]) -> list[int]:
+    return sorted({one.index for one in played})
 
 
 def evaluate(

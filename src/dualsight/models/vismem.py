@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from dualsight.memory.latent import ImageKeys, LongFormer, Place, QueryBuilder, ShortFormer
+from dualsight.memory.latent import ImageKeys, LongFormer, Place, QueryBuilder, ShortFormer, Slots
 from dualsight.memory.vlms import Anatomy, anatomy
 
 Kind = Literal["short", "long"]
@@ -61,6 +61,8 @@ class VisMemConfig:
     """The same of the decoder's last layers and the long former."""
     last_layers: float = 0.25
     """The share of the decoder's layers that the long former runs through: the paper's "final language model"."""
+    seeded: bool = True
+    """Slots start from the queries, too, and not from M_init alone as in the paper (see ``memory.latent.Slots``)."""
     prompt_tail: int = 0
     """So many tokens of the prompt count as the beginning of the first segment; the paper has none."""
     anchored: bool = True
@@ -148,8 +150,10 @@ class VisMem(nn.Module):
         parts, c = self.parts, config
         last = max(1, round(c.last_layers * len(parts.text.layers)))
         self.builder = QueryBuilder(parts.width, c.queries, c.width, c.layers, c.heads)
-        self.short = ShortFormer(parts, c.short, c.width, c.rank, c.alpha, c.vision_targets or parts.vision_targets)
-        self.long = LongFormer(parts, c.long, c.width, last, c.rank, c.alpha, c.text_targets or parts.text_targets)
+        slots = Slots(c.queries, c.short * parts.merge, c.width, parts.vision_width, c.seeded)
+        self.short = ShortFormer(parts, slots, c.rank, c.alpha, c.vision_targets or parts.vision_targets)
+        slots = Slots(c.queries, c.long, c.width, parts.width, c.seeded)
+        self.long = LongFormer(parts, slots, last, c.rank, c.alpha, c.text_targets or parts.text_targets)
         self.tokens = MemoryTokens(parts, self.delimiters, c.noise)
         self.constant = nn.ParameterDict(
             {kind: nn.Parameter(torch.zeros(self.latents(kind), parts.width), False) for kind in KINDS}
