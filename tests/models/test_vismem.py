@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dualsight.memory.latent import Place, Whitening
+from dualsight.memory.latent import Place, Slots, Whitening
 from dualsight.memory.vlms import anatomy
 from dualsight.models.vismem import KINDS, Mode, VisMem, VisMemConfig
 from tests.models.tiny_vlms import FAMILIES, VOCABULARY, images, prompts, take, tiny_vlm
@@ -262,6 +262,16 @@ def test_slots_see_their_image_as_the_encoder_does(memory, vlm, family):
     mixed = short(queries, keys, [own[0] + own[1], own[1], own[2]])  # rows with more images than others
     torch.testing.assert_close(mixed[1:], together[1:], atol=1e-5, rtol=0)
     assert not torch.allclose(mixed[0], together[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("seeded", [True, False])
+def test_slots_start_from_queries_or_as_in_the_paper(seeded):
+    torch.manual_seed(0)
+    slots = Slots(queries=2, slots=5, inner=6, width=8, seeded=seeded)
+    one, other = slots(torch.randn(1, 2, 6)), slots(torch.randn(1, 2, 6))
+    assert one.shape == (1, 7, 8)
+    assert not torch.allclose(one[:, :2], other[:, :2])
+    assert torch.equal(one[:, 2:], other[:, 2:]) == (not seeded)
 
 
 def test_whitening_gives_unit_covariance():
