@@ -32,6 +32,7 @@ What differs from the reference:
 from __future__ import annotations
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ def settings(config: GRPO, run: Run, **changes: Any) -> GRPOConfig:
         raise ValueError("GRPO trains with AdamW in 32 bits: leave matrices and bf16 of Run as they are")
     answers = run.batch * run.accumulate * config.group
     rows = math.gcd(config.rows, answers)
-    ours = {
+    ours: dict[str, Any] = {
         # of config
         "num_generations": config.group, "max_completion_length": config.answer, "temperature": config.temperature,
         "num_iterations": config.iterations, "epsilon": config.clip, "beta": 0.0,
@@ -96,8 +97,8 @@ def settings(config: GRPO, run: Run, **changes: Any) -> GRPOConfig:
     if clash := sorted(ours.keys() & changes.keys()):
         raise ValueError(f"{', '.join(clash)}: these follow from GRPO and Run, or have no other value with memory; "
                          "change them there, or leave them out")  # fmt: skip
-    usual = {
-        "loss_type": "grpo", "save_total_limit": 1, "disable_tqdm": True,
+    usual: dict[str, Any] = {
+        "loss_type": "grpo", "use_bias_correction_kl": False, "save_total_limit": 1, "disable_tqdm": True,
         "use_cpu": not torch.cuda.is_available(), "dataloader_pin_memory": torch.cuda.is_available(),
     }  # fmt: skip
     return GRPOConfig(**(usual | ours | changes))
@@ -218,6 +219,7 @@ class MemoryGRPOTrainer(GRPOTrainer):
     Raises:
         ImportError: another release of TRL.
         ValueError: ``config`` asks for what only the reference loop does, or see `settings` and `Learner`.
+        RuntimeError: processes do not know of each other.
     """
 
     def __init__(
@@ -234,8 +236,8 @@ class MemoryGRPOTrainer(GRPOTrainer):
         _check(memory, config)
         self.stage, self.learner = config, Learner(memory, config, _not_ours, _not_ours)
         self.policy = Policy(self.learner)
-        functions, penalised = list(reward_funcs), config.stage == "invocation"
-        if penalised:
+        functions: list[Any] = list(reward_funcs)
+        if config.stage == "invocation":
             functions.append(memory_penalty)
             if weights := changes.get("reward_weights"):
                 changes = changes | {"reward_weights": [*weights, 1.0]}
@@ -249,12 +251,16 @@ class MemoryGRPOTrainer(GRPOTrainer):
             processing_class=processor,
             callbacks=list(callbacks),
         )
+        if (seen := self.accelerator.num_processes) != (world := int(os.environ.get("WORLD_SIZE", "1"))):
+            raise RuntimeError(f"accelerate sees {seen} process(es), the launcher started {world}: "
+                               "on CPU launch with ACCELERATE_USE_CPU=true torchrun --nproc_per_node N")  # fmt: skip
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("a memory is small, and its VLM is none of TRL's: launch without FSDP and DeepSpeed")
         self.policy.generation_config.eos_token_id = self.learner.ends = self.eos_token_ids
         self.beta, self.ref_model = config.beta, self._reference if config.beta else None
         self._base: Answered | None = None
         self._turned: Answered | None = None
+        self._prompts = run.batch * run.accumulate * self.args.world_size
         self._advantages = torch.zeros(0)
 
     # --- roll-outs ----------------------------------------------------------------------------------------------------
@@ -264,7 +270,7 @@ class MemoryGRPOTrainer(GRPOTrainer):
         without memory or with the other kind."""
         c, policy, learner = self.stage, self.policy, self.learner
         seed = int(torch.randint(2**31, ()))  # from a state that checkpoints keep
-        wide = c.stage == "memory" and self.state.global_step >= c.wide_after * self.state.max_steps
+        wide = c.stage == "memory" and self.state.global_step >= c.wide_after * self.args.max_steps
         mode = "learned" if c.stage == "invocation" else f"random:{c.wide_share if wide else c.share}"
         policy.mode, policy.seed, policy.scripts = mode, seed, []
         with anywhere(policy.memory, wide):
@@ -343,7 +349,7 @@ class MemoryGRPOTrainer(GRPOTrainer):
         """S of each prompt's answers. One that nobody could score is no number, and nor is its group's advantage."""
         total = (rewards * self.reward_weights.to(rewards.device)).nansum(1)
         total[rewards.isnan().all(1)] = torch.nan
-        return total.view(self.args.generation_batch_size // self.num_generations, -1)
+        return total.view(self._prompts, -1)
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
@@ -396,7 +402,7 @@ def _check(memory: VisMem, config: GRPO) -> None:
     if config.base_group > config.group:
         raise ValueError(f"base_group={config.base_group} answers without memory do not fit beside "
                          f"group={config.group}: at most as many, or {REFERENCE}")  # fmt: skip
-    if (dtype := memory.builder.start.dtype) != torch.float32:
+    if (dtype := memory.builder.start.dtype).itemsize < 4:
         raise ValueError(f"the memory is in {dtype}, and the Trainer steps in the precision of weights: load the VLM "
                          f"in float32, or {REFERENCE}, which keeps copies in 32 bits")  # fmt: skip
 
@@ -426,5 +432,7 @@ def train(
         trainer.train(resume_from_checkpoint=checkpoint)
     if progress.stopping:
         raise KeyboardInterrupt(f"stopped; the same command resumes from {run.out}")
-    trainer.save_model(str(run.out))
+    if trainer.is_world_process_zero():
+        save_memory(memory, run.out)
+    trainer.accelerator.end_training()  # a process group that is left open can abort the process at its exit
     return run.out
