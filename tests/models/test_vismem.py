@@ -1,9 +1,11 @@
 """Latent memory around VLMs of four families: it changes nothing when off, and says the same however it is read."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from dualsight.memory.latent import Place, Slots, Whitening
+from dualsight.memory.latent import Place, Relook, Slots, Whitening
 from dualsight.memory.vlms import anatomy
 from dualsight.models.vismem import KINDS, Mode, VisMem, VisMemConfig
 from tests.models.tiny_vlms import FAMILIES, VOCABULARY, images, prompts, take, tiny_vlm
@@ -272,6 +274,26 @@ def test_slots_start_from_queries_or_as_in_the_paper(seeded):
     assert one.shape == (1, 7, 8)
     assert not torch.allclose(one[:, :2], other[:, :2])
     assert torch.equal(one[:, 2:], other[:, 2:]) == (not seeded)
+
+
+def test_a_second_look_is_a_mixture_of_the_tokens_that_are_there():
+    torch.manual_seed(0)
+    look = Relook(width=8, queries=2, latents=3, inner=6)
+    v, there = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True, True, False, False, False]])
+    queries = torch.randn(2, 2, 6)
+    latents = look(queries, v, v, there)
+    assert latents.shape == (2, 3, 8)
+    far = torch.where(there[..., None], v, 100.0)
+    torch.testing.assert_close(look(queries, v, far, there), latents)
+    weights = torch.linalg.lstsq(v[1, :2].T, latents[1].T).solution  # (2 tokens, 3 latents)
+    torch.testing.assert_close(weights.sum(0), torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_without_a_second_look_a_memory_is_the_formers_alone(vlm, batch):
+    memory = remember(vlm, replace(CONFIG, relook=False))
+    sequences, logits = rollout(memory, batch, "always+short")
+    assert memory.relook is None
+    torch.testing.assert_close(score(memory, sequences, batch), logits, atol=1e-5, rtol=0)
 
 
 def test_whitening_gives_unit_covariance():

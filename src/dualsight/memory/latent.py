@@ -118,9 +118,9 @@ class QueryBuilder(nn.Module):
         layer = nn.TransformerEncoderLayer(inner, heads, 4 * inner, 0.0, "gelu", batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(inner), enable_nested_tensor=False)
 
-    def see(self, v: Tokens, there: Bool[Tensor, "R V"]) -> Float[Tensor, "R V E"]:
-        """Visual tokens as the encoder reads them: the same for every memory of an image."""
-        return self.read_v(self.whiten_v(v)) + _sines(there.long().cumsum(1) - 1, self.start.shape[1]).to(v.dtype)
+    def see(self, white: Tokens, there: Bool[Tensor, "R V"]) -> Float[Tensor, "R V E"]:
+        """Whitened visual tokens as the encoder reads them: the same for every memory of an image."""
+        return self.read_v(white) + _sines(there.long().cumsum(1) - 1, self.start.shape[1]).to(white.dtype)
 
     def forward(
         self, seen: Tokens, seen_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
@@ -170,6 +170,29 @@ class Slots(nn.Module):
         if self.seed is not None:
             slots = slots + self.seed(self.mix @ queries)
         return torch.cat([self.read(queries), slots], 1)
+
+
+class Relook(nn.Module):
+    """A second look, pooled: ``softmax(tau (W_q Q) (W_k v)^T / sqrt(E)) v`` of whitened keys and plain visual tokens.
+
+    A frozen language model reads a visual token by its place and then its content. Latents that are made from nothing
+    have to hit both at once; these have both, and learn only which token to take.
+    """
+
+    def __init__(self, width: int, queries: int, latents: int, inner: int):
+        super().__init__()
+        self.mix = nn.Parameter(torch.eye(queries)[torch.arange(latents) % queries])
+        self.ask, self.key = nn.Linear(inner, inner), nn.Linear(width, inner)
+        self.tau = nn.Parameter(torch.tensor(4.0))
+        self.share = nn.Parameter(torch.tensor(0.1))
+        """Of what the former makes, which is added."""
+
+    def forward(
+        self, queries: Float[Tensor, "R K E"], white: Tokens, v: Tokens, there: Bool[Tensor, "R V"]
+    ) -> Float[Tensor, "R N D"]:
+        asked = self.ask(F.layer_norm(self.mix @ queries, queries.shape[-1:]))
+        scores = self.tau * asked @ self.key(white).transpose(1, 2) / math.sqrt(asked.shape[-1])
+        return scores.masked_fill(~there[:, None], torch.finfo(scores.dtype).min).softmax(-1) @ v
 
 
 # --- short: through the vision encoder --------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from dualsight.memory.latent import ImageKeys, LongFormer, Place, QueryBuilder, ShortFormer, Slots
+from dualsight.memory.latent import ImageKeys, LongFormer, Place, QueryBuilder, Relook, ShortFormer, Slots
 from dualsight.memory.vlms import Anatomy, anatomy
 
 Kind = Literal["short", "long"]
@@ -63,6 +63,9 @@ class VisMemConfig:
     """The share of the decoder's layers that the long former runs through: the paper's "final language model"."""
     seeded: bool = True
     """Slots start from the queries, too, and not from M_init alone as in the paper (see ``memory.latent.Slots``)."""
+    relook: bool = True
+    """A short memory is a pooled second look plus what the paper's former says of it, which begins at a tenth; without,
+    it is the latter alone (see ``memory.latent.Relook``)."""
     prompt_tail: int = 0
     """So many tokens of the prompt count as the beginning of the first segment; the paper has none."""
     anchored: bool = True
@@ -152,6 +155,7 @@ class VisMem(nn.Module):
         self.builder = QueryBuilder(parts.width, c.queries, c.width, c.layers, c.heads)
         slots = Slots(c.queries, c.short * parts.merge, c.width, parts.vision_width, c.seeded)
         self.short = ShortFormer(parts, slots, c.rank, c.alpha, c.vision_targets or parts.vision_targets)
+        self.relook = Relook(parts.width, c.queries, c.short, c.width) if c.relook else None
         slots = Slots(c.queries, c.long, c.width, parts.width, c.seeded)
         self.long = LongFormer(parts, slots, last, c.rank, c.alpha, c.text_targets or parts.text_targets)
         self.tokens = MemoryTokens(parts, self.delimiters, c.noise)
@@ -490,11 +494,16 @@ class Stream:
         looked, asked = (self._partners(rows, content) for content in ("wrong-image", "wrong-question"))
         hidden, segment = self._said(asked)
         if self._looked is None:
-            self._looked = memory.builder.see(self._tokens, visual.there)
+            self._white = memory.builder.whiten_v(self._tokens)
+            self._looked = memory.builder.see(self._white, visual.there)
         queries = memory.builder(self._looked[looked], visual.there[looked], hidden, segment.there)
         if kind == "short":
             images = self._images()
-            return memory.short(queries, self._keys(), [images[row] for row in looked])
+            latents = memory.short(queries, self._keys(), [images[row] for row in looked])
+            if memory.relook is None:
+                return latents
+            again = memory.relook(queries, self._white[looked], self._tokens[looked], visual.there[looked])
+            return again + memory.relook.share * latents
         if self._seen is None:
             self._seen = memory.long.look(visual)
         seen = [(keys[looked], values[looked]) for keys, values in self._seen]

@@ -62,7 +62,7 @@ from dualsight.train.trainer import Examples, Progress, Run, console
 
 Decode = Callable[[list[int]], str]
 """Ids of an answer, without those of memory -> its text."""
-PARTS = {"memory": ("builder", "short", "long"), "invocation": ("tokens",)}
+PARTS = {"memory": ("builder", "relook", "short", "long"), "invocation": ("tokens",)}
 """What each stage trains."""
 TEXT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 """Inputs with a column for each token; the others describe images."""
