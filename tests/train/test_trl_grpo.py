@@ -279,7 +279,9 @@ def trained(out, stage, steps, memory=None, reward=small_words, **config):
     return memory
 
 
-@pytest.mark.parametrize(("stage", "parts"), [("memory", {"builder", "short", "long"}), ("invocation", {"tokens"})])
+@pytest.mark.parametrize(
+    ("stage", "parts"), [("memory", {"builder", "relook", "short", "long"}), ("invocation", {"tokens"})]
+)
 def test_a_stage_trains_its_parts(stage, parts, tmp_path):
     memory = quick()
     before = {name: tensor.clone() for name, tensor in memory.state_dict().items()}
