@@ -153,7 +153,7 @@ class Answer:
 
     def extra(self, memory: VisMem) -> int:
         """Tokens of memories: latents, and the pair around them."""
-        return sum(memory.latents(kind) + 2 for kind in self.calls.values())
+        return sum(len(memory.written(kind)) for kind in self.calls.values())
 
 
 class Script(LogitsProcessor):
@@ -170,7 +170,7 @@ class Script(LogitsProcessor):
         sentence, word = divmod(sum(token < self.tokens.first for token in ids), self.answer.words)
         token = DELIMITER if word == self.answer.words - 1 else WORD
         if ids and ids[-1] == DELIMITER and sentence - 1 in self.answer.calls:
-            token = self.tokens.begin[KINDS.index(self.answer.calls[sentence - 1])]
+            token = self.tokens.begin_of(self.answer.calls[sentence - 1])
         scores = torch.full_like(scores, torch.finfo(scores.dtype).min)
         scores[:, token] = 0.0
         return scores
@@ -274,7 +274,7 @@ def pass_lines(
     lines = [Line("off / stock", seconds["off"] / seconds["stock"], NOTHING)]
     for kind in KINDS:
         for order in ("first", "later"):
-            plain = (memory.latents(kind) + 2) * word
+            plain = len(memory.written(kind)) * word
             lines.append(Line(f"{kind} call, {order} / its steps", own[f"{kind}, {order}"] / plain, CALL))
     added = seconds["learned"] - seconds["off"]
     lines.append(Line("all that memory adds / its steps", added / (some.extra(memory) * word), CALL))

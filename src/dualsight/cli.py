@@ -573,10 +573,10 @@ def train_janus(
 def train_policy(
     out: Path,
     size: Literal["small", "full"] = "full",
-    steps: PositiveInt = 6000,
-    batch: PositiveInt = 48,
+    steps: PositiveInt = 2000,
+    batch: PositiveInt = 32,
     learning_rate: float = 2e-3,
-    interleaved: float = 0.15,
+    interleaved: float = 0.1,
     seed: int = 0,
 ) -> None:
     """Train the small VLM that talks about grids, for memory to be put around.
@@ -591,10 +591,10 @@ def train_policy(
         seed: of weights and talks.
     """
     from dualsight.inference.grid_vlm import FULL, SMALL
-    from dualsight.train.gridtalk import pretrain_policy
+    from dualsight.train.gridtalk import LAYERS, pretrain_policy
     from dualsight.train.trainer import Run
 
-    run = Run(out, steps, learning_rate, batch, warmup=0.1, seed=seed)
+    run = Run(out, steps, learning_rate, batch, matrices=LAYERS, warmup=0.1, seed=seed)
     pretrain_policy({"small": SMALL, "full": FULL}[size], run, interleaved)
 
 
@@ -626,11 +626,14 @@ def train_memory(
         learning_rate: its peak.
         seed: of weights and talks.
     """
-    from dualsight.models.vismem import KINDS, VisMemConfig
+    from dataclasses import replace
+
+    from dualsight.inference.grid_vlm import MEMORY
+    from dualsight.models.vismem import KINDS
     from dualsight.train.gridtalk import warm_start
     from dualsight.train.trainer import Run
 
-    config = VisMemConfig(queries, short, long, width, heads=4, rank=8, alpha=16, last_layers=0.5)
+    config = replace(MEMORY, queries=queries, short=short, long=long, width=width)
     run = Run(out, steps, learning_rate, batch, warmup=0.1, weight_decay=0.0, seed=seed)
     warm_start(policy, config, run, KINDS if kinds == "both" else (kinds,))
 
@@ -643,14 +646,18 @@ def _ratio(text: str) -> list[int]:
 
 
 def study(
-    name: Literal["decoupling", "unified", "encoders", "generators", "guidance"],
+    name: Literal["decoupling", "unified", "encoders", "generators", "guidance", "memory"],
     out: Path | None = None,
     rooms: Path = Path("runs/janus/rooms"),
     seeds: list[int] = [0, 1],  # noqa: B006
     model: Path | None = None,
     scale: float = 1.0,
+    policy: Path | None = None,
+    size: Literal["small", "full"] = "full",
+    interleaved: float = 0.1,
+    talks: PositiveInt = 256,
 ) -> None:
-    """Test claims of the Janus papers: train every arm with the same budget, judge it, and say what held.
+    """Test claims of the papers: train every arm with the same budget, judge it, and say what held.
 
     Args:
         name: which claims.
@@ -659,13 +666,23 @@ def study(
         seeds: of weights, order and test sets.
         model: judge this Janus, of any size, in place of training; for guidance.
         scale: of the number of training steps.
+        policy: of memory: put it around this output of `train policy`, in place of training one.
+        size: of memory: see `train policy`.
+        interleaved: of memory: see `train policy`.
+        talks: of memory: played in each arm.
     """
     import importlib
 
+    from dualsight.studies import memory
     from dualsight.studies.study import Budget, run
 
-    chosen, out = importlib.import_module(f"dualsight.studies.{name}").STUDY, out or Path("runs") / f"study-{name}"
-    run(chosen, out, rooms, seeds, Budget().scaled(scale), model)
+    out = out or Path("runs") / f"study-{name}"
+    if name == "memory":
+        steps = round(scale * 1200), round(scale * 600)
+        memory.run(out, seeds, size, policy, interleaved, *steps, talks)
+    else:
+        study = importlib.import_module(f"dualsight.studies.{name}").STUDY
+        run(study, out, rooms, seeds, Budget().scaled(scale), model)
     print((out / "results.md").read_text(encoding="utf-8"), end="")
 
 

@@ -27,7 +27,7 @@ def talks(count, sentences, task=SMALL.task):
 
 def test_answers_stand_where_the_labels_say(memory):
     made = talks(3, 4)
-    batch = TalkBatch(SMALL.task, memory)(made, np.random.default_rng(1), again=[1], calls=[Call(2, "long")])
+    batch = TalkBatch(SMALL, memory)(made, np.random.default_rng(1), again=[1], calls=[Call(2, "long")])
     for row, talk in zip(range(3), made, strict=True):
         for column, sentence in zip(batch["answers"].tolist(), talk.sentences, strict=True):
             assert VOCABULARY[batch["input_ids"][row, column]] == sentence.words[6]
@@ -39,7 +39,7 @@ def test_answers_stand_where_the_labels_say(memory):
 
 
 def test_memory_stands_right_behind_the_delimiter(memory):
-    batch = TalkBatch(SMALL.task, memory)(talks(2, 3), np.random.default_rng(1), calls=[Call(1, "short")])
+    batch = TalkBatch(SMALL, memory)(talks(2, 3), np.random.default_rng(1), calls=[Call(1, "short")])
     for row in batch["input_ids"].tolist():
         begin = row.index(memory.tokens.begin[0])
         assert row[begin - 1] == INDEX[";"]
@@ -51,7 +51,7 @@ def test_the_image_is_out_of_reach_of_late_questions(config):
     """Another image changes what is said of early questions, and not a bit of late ones, however few words are said."""
     vlm = new_policy(config).eval()
     talk = talks(1, config.late, config.task)[0]
-    ids, answers = lay_out(talk, config.task, [0] * config.late, {}, np.random.default_rng(0))
+    ids, answers = lay_out(talk, config, [0] * config.late, {}, np.random.default_rng(0))
     side = 8 * config.task.size
     one, other = torch.randn(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0))
     ids = torch.tensor([ids])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dualsight.memory.latent import Place, Relook, Slots, Whitening
+from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening
 from dualsight.memory.vlms import anatomy
 from dualsight.models.vismem import KINDS, Mode, VisMem, VisMemConfig
 from tests.models.tiny_vlms import FAMILIES, VOCABULARY, images, prompts, take, tiny_vlm
@@ -168,7 +168,7 @@ def test_memory_is_called_after_delimiters_only(vlm, batch):
 def test_one_kind_only(memory, batch, kind):
     sequences, trace = memory.generate_with_trace(f"always+{kind}", **batch, max_new_tokens=20, do_sample=False)
     assert trace and {call.kind for call in trace} == {kind}
-    begin = memory.tokens.begin[KINDS.index(kind)]
+    begin = memory.tokens.begin_of(kind)
     assert all(sequences[call.row, call.column] == begin for call in trace)
 
 
@@ -179,7 +179,7 @@ def test_what_is_put_in_the_place_of_memory_shows(memory, batch):
     first -= batch["input_ids"].shape[1] - 1  # the column of logits whose input is the first begin
     own = score(memory, sequences, batch)
     seen = [own]
-    for content in ("wrong-image", "wrong-question", "noise", "constant"):
+    for content in ("wrong-image", "wrong-question", "noise", "constant", "pooled"):
         other = score(memory, sequences, batch, content)
         torch.testing.assert_close(other[:, : first + 1], own[:, : first + 1])
         assert all(not torch.allclose(other, known, atol=1e-4) for known in seen), content
@@ -305,6 +305,39 @@ def test_whitening_gives_unit_covariance():
     y = white(x)
     torch.testing.assert_close(y.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
     torch.testing.assert_close(y.T @ y / len(y), torch.eye(6), atol=1e-2, rtol=0)
+
+
+def test_queries_are_centred_by_their_batch_while_it_is_learnt_and_by_averages_afterwards():
+    torch.manual_seed(0)
+    centring, queries = Centring(2, 3), 5 + 2 * torch.randn(64, 2, 3)
+    torch.testing.assert_close(centring(queries), queries, atol=1e-4, rtol=1e-4)  # nothing was learnt
+    with centring.by_batch():
+        for _ in range(60):
+            centred = centring(queries)
+        alone = centring(queries[:1])
+    assert centred.mean(0).abs().max() < 1e-5 and (centred.var(0) - 1).abs().max() < 0.1
+    assert torch.equal(alone, centring(queries[:1])), "one row has nothing to be centred by"
+    torch.testing.assert_close(centring(queries), centred, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(centring(queries[:1]), centring(queries)[:1])
+
+
+def test_pooled_visual_tokens_take_the_place_of_latents(vlm, batch):
+    memory, entered, pooled = remember(vlm, replace(CONFIG, short=1)), [], {}
+
+    def keep(rows, latents):
+        pooled.update(zip(rows, latents, strict=True))
+        return latents
+
+    layer = memory.parts.text.layers[0]
+    hook = layer.register_forward_pre_hook(
+        lambda _, args, kwargs: entered.append(kwargs.get("hidden_states", args[0] if args else None)), with_kwargs=True
+    )
+    memory.generate_with_trace("always+short+pooled", latents=keep, max_new_tokens=9, do_sample=False, **batch)
+    hook.remove()
+    places = torch.isin(batch["input_ids"], torch.tensor(memory.parts.vision_ids))
+    for row, latents in pooled.items():
+        torch.testing.assert_close(latents[0], entered[0][row, places[row]].mean(0))
+    assert pooled
 
 
 @pytest.mark.parametrize("text", ["sometimes", "random", "random:1.5", "short+never", ""])

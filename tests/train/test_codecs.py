@@ -22,6 +22,7 @@ from dualsight.train.codecs import (
     train_vq,
 )
 from dualsight.train.trainer import Run
+from tests.train.learning import learn
 
 SMALL_VQ = replace(
     TINY_VQ,
@@ -32,6 +33,7 @@ SMALL_VQ = replace(
     codebook_size=32,
     norm_groups=2,
 )
+
 SMALL_VAE = replace(TINY_VAE, base_channels=8, ch_mult=(1, 2), norm_groups=2)
 
 
@@ -47,15 +49,7 @@ def shapes(count: int = 12) -> list[np.ndarray]:
 
 
 def losses(model, steps: int, rate: float = 5e-3) -> list[dict[str, float]]:
-    optimiser = torch.optim.AdamW(model.parameters(), rate)
-    batch, seen = pixels(shapes()), []
-    for _ in range(steps):
-        outputs = model(**batch)
-        optimiser.zero_grad()
-        outputs["loss"].backward()
-        optimiser.step()
-        seen.append({name: float(value.detach()) for name, value in outputs.items()})
-    return seen
+    return learn(model, pixels(shapes()), steps, rate)
 
 
 def test_pixels_lie_in_minus_one_to_one():

@@ -15,6 +15,7 @@ from dualsight.train.gridtalk import (
     warm_start,
 )
 from dualsight.train.trainer import Run
+from tests.train.learning import learn
 
 CONFIG = VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4)
 
@@ -23,15 +24,8 @@ def test_a_policy_learns_its_answers():
     torch.manual_seed(0)
     training = PolicyTraining(new_policy(SMALL))
     batch = PolicyTalks(SMALL, 8, 10, 0)[0]
-    optimiser = torch.optim.AdamW(training.parameters(), 3e-3)
-    losses = []
-    for _ in range(30):
-        loss = training(**batch)["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.3 * losses[0]
+    losses = learn(training, batch, 30, 3e-3)
+    assert losses[-1]["loss"] < 0.3 * losses[0]["loss"]
 
 
 def test_the_image_is_shown_again_now_and_then():
@@ -46,17 +40,9 @@ def test_a_memory_learns_the_answer_behind_it():
     memory = VisMem(new_policy(SMALL), [6], CONFIG)
     training = MemoryTraining(memory)
     batch = MemoryTalks(SMALL, memory, 6, 10, 0, ("short",))[0]
-    assert (batch["labels"] != IGNORE).sum(1).tolist() == [1] * 6
-    learnt = [parameter for parameter in memory.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learnt, 1e-2)
-    losses = []
-    for _ in range(30):
-        loss = training(**batch)["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.85 * losses[0]
+    assert (batch["labels"] != IGNORE).sum(1).tolist() == [4] * 6
+    losses = learn(training, batch, 30, 1e-2)
+    assert losses[-1]["loss"] < 0.85 * losses[0]["loss"]
     assert all(parameter.grad is None for parameter in memory.vlm.parameters())
 
 

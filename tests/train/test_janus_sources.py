@@ -20,6 +20,7 @@ from dualsight.train.figures import FigurePretraining, LabelledBatch, pretrain_o
 from dualsight.train.janus_sources import Concatenation, Frames, new_janus, open_sources, pictures_of, tiny
 from dualsight.train.trainer import Run
 from dualsight.types import Conversation, Drawing
+from tests.train.learning import learn
 
 WORDS_FROM = "dualsight.train.janus_sources.WORDS_FROM"
 
@@ -103,16 +104,9 @@ def test_an_encoder_learns_which_caption_belongs_to_which_picture(janus, scenes,
     torch.manual_seed(0)
     training = ContrastivePretraining(model.vision_model, processor.config.text.vocab_size)
     batch = CaptionBatch(processor)([scenes["generation"][i] for i in range(8)])
-    optimiser = torch.optim.AdamW(training.parameters(), 1e-3)
-    losses = []
-    for _ in range(40):
-        outputs = training(**batch)
-        optimiser.zero_grad()
-        outputs["loss"].backward()
-        optimiser.step()
-        losses.append(float(outputs["loss"].detach()))
-    assert losses[-1] < 0.5 * losses[0]
-    assert float(outputs["found"]) > 0.5, "by chance one of eight"
+    losses = learn(training, batch, 40, 1e-3)
+    assert losses[-1]["loss"] < 0.5 * losses[0]["loss"]
+    assert losses[-1]["found"] > 0.5, "by chance one of eight"
     folder = pretrain_encoder(model.vision_model, processor, scenes["generation"], Run(tmp_path, 1, batch=2))
     assert (folder / "model.safetensors").exists()
 
@@ -124,16 +118,9 @@ def test_an_encoder_learns_what_patches_show(janus, tmp_path):
     assert batch["words"].shape == (8, 64, 4)
     torch.manual_seed(0)
     training = FigurePretraining(model.vision_model)
-    optimiser = torch.optim.AdamW(training.parameters(), 2e-3)
-    losses = []
-    for _ in range(40):
-        outputs = training(**batch)
-        optimiser.zero_grad()
-        outputs["loss"].backward()
-        optimiser.step()
-        losses.append(float(outputs["loss"].detach()))
-    assert losses[-1] < 0.6 * losses[0]
-    assert float(outputs["color_right"]) > 0.6, "by chance one of eight"
+    losses = learn(training, batch, 40, 2e-3)
+    assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
+    assert losses[-1]["color_right"] > 0.6, "by chance one of eight"
     before = model.vision_model.vision_tower.pos_embed.clone()
     folder = pretrain_on_figures(model.vision_model, processor, Run(tmp_path, 1, batch=2))
     after = WeightFiles(folder).read(["vision_tower.pos_embed"])["vision_tower.pos_embed"]

@@ -12,6 +12,7 @@ from dualsight.train.stages import semantic, spatial
 from dualsight.train.trainer import Run
 from dualsight.train.walks import Walks, WalkShards, _dominant, collect
 from dualsight.types import View
+from tests.train.learning import learn
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +76,9 @@ def test_the_vit_learns_what_patches_show(shards):
     labels = PatchLabels(shards, TINY.vision.spatial_merge_size)
     model = SemanticPretraining(JanusVLN(TINY), labels.words)
     batch = labels([shards[0]])
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
-    losses = []
-    for _ in range(8):
-        outputs = model(**batch)
-        optimiser.zero_grad()
-        outputs["loss"].backward()
-        optimiser.step()
-        losses.append(float(outputs["loss"].detach()))
-    assert losses[-1] < 0.7 * losses[0]
-    assert set(FIELDS) <= set(outputs)
+    losses = learn(model, batch, 8, 2e-3)
+    assert losses[-1]["loss"] < 0.7 * losses[0]["loss"]
+    assert set(FIELDS) <= set(losses[-1])
 
 
 def test_distances_are_those_at_the_middle_of_each_cell(shards):
@@ -97,14 +91,7 @@ def test_the_spatial_pathway_learns_distances_and_cameras(shards):
     torch.manual_seed(0)
     model = SpatialPretraining(TINY.vggt, layer=-2)
     batch = GeometryBatch(shards.camera, TINY.vggt.patch_size)([shards[0], shards[1]])
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
-    losses = []
-    for _ in range(8):
-        outputs = model(**batch)
-        optimiser.zero_grad()
-        outputs["loss"].backward()
-        optimiser.step()
-        losses.append({name: float(value.detach()) for name, value in outputs.items()})
+    losses = learn(model, batch, 8, 1e-3)
     for name in ("distance", "camera"):
         assert losses[-1][name] < 0.8 * losses[0][name], name
     for module in (model.vggt.camera_head, model.vggt.aggregator.frame_blocks, model.distances):

@@ -20,12 +20,13 @@ from rich.table import Table
 
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
-from dualsight.data.gridtalk import ASKED, INDEX, Talk, fillers, sample_talk
-from dualsight.inference.grid_vlm import PolicyConfig, called, lay_out, load_policy, prepared
+from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, Talk, answer_about, fillers, sample_talk
+from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared
 from dualsight.models.vismem import KINDS, Kind, Mode, VisMem
 
 BATCH = 64
 """Talks that are read at once."""
+RELOOK = "relook"
 
 
 @dataclass(frozen=True)
@@ -40,64 +41,82 @@ class Played:
     right: bool
     said: str
     call: Kind | None = None
+    other: str = ""
+    """What would be right of the picture of the next talk in the batch, from which "wrong-image" takes memory."""
+    shared: bool = False
+    """Does that talk ask the same, from which "wrong-question" takes it?"""
 
 
 def play(
-    memory: VisMem, config: PolicyConfig, talks: Sequence[Talk], mode: Mode, seed: int, first: int = 0
+    memory: VisMem, config: PolicyConfig, talks: Sequence[Talk], mode: Mode | None, seed: int, first: int = 0
 ) -> list[Played]:
     """All questions of some talks of one length.
 
     Args:
+        mode: None shows the image again behind every delimiter, without memory.
         first: the number of the first talk.
     """
     rng = np.random.default_rng((seed, first))
     gaps = fillers(config.task, len(talks[0].sentences), rng)
     words = int(rng.integers(2**31))
     calls: list[dict[int, Kind]] = [{} for _ in talks]
+    rules = mode or Mode("off")
     for index in range(len(gaps)):
-        if mode.decision == "forced":
+        if rules.decision == "forced":
             for row in calls:
-                if rng.random() < mode.share:
-                    row[index] = mode.kinds[int(rng.integers(len(mode.kinds)))]
-        elif mode.decision == "learned":
-            for row, kind in zip(calls, _decide(memory, config, talks, gaps, calls, index, mode, words), strict=True):
+                if rng.random() < rules.share:
+                    row[index] = rules.kinds[int(rng.integers(len(rules.kinds)))]
+        elif rules.decision == "learned":
+            for row, kind in zip(calls, _decide(memory, config, talks, gaps, calls, index, rules, words), strict=True):
                 if kind is not None:
                     row[index] = kind
-    rows = [_row(memory, config, talk, gaps, row, words) for talk, row in zip(talks, calls, strict=True)]
+    rows = [
+        _row(memory, config, talk, gaps, row if mode else None, words) for talk, row in zip(talks, calls, strict=True)
+    ]
     answers = torch.tensor([answers for _, answers in rows])
     logits = _read(memory, config, talks, [ids for ids, _ in rows], mode, seed)
-    said = logits.gather(1, (answers - 1)[..., None].expand(-1, -1, logits.shape[-1]))[..., : len(INDEX)].argmax(-1)
-    plain = lay_out(talks[0], config.task, gaps, {}, np.random.default_rng(words))[1]
+    said = logits[torch.arange(len(talks))[:, None], answers - 1, : len(INDEX)].argmax(-1)
+    plain = lay_out(talks[0], config, gaps, {}, np.random.default_rng(words))[1]
     names = list(INDEX)
-    return [
-        Played(
-            first + number, index, sentence.type, plain[index] - 1 - config.task.cells > config.reach,
-            names[said[number, index]] == sentence.words[6], names[said[number, index]], calls[number].get(index),
-        )
-        for number, talk in enumerate(talks)
-        for index, sentence in enumerate(talk.sentences)
-    ]  # fmt: skip
+    played = []
+    for number, talk in enumerate(talks):
+        beside = talks[(number + 1) % len(talks)]
+        for index, sentence in enumerate(talk.sentences):
+            word, late = names[said[number, index]], plain[index] - 1 - config.visual_tokens > config.reach
+            played.append(
+                Played(
+                    first + number, index, sentence.type, late, word == sentence.words[ANSWER], word,
+                    calls[number].get(index), answer_about(beside, sentence, config.task),
+                    beside.sentences[index].words[:ASKED] == sentence.words[:ASKED],
+                )
+            )  # fmt: skip
+    return played
 
 
 def _row(
-    memory: VisMem, config: PolicyConfig, talk: Talk, gaps: Sequence[int], calls: dict[int, Kind], words: int
+    memory: VisMem, config: PolicyConfig, talk: Talk, gaps: Sequence[int], calls: dict[int, Kind] | None, words: int
 ) -> tuple[list[int], list[int]]:
-    inserted = {index: called(memory, kind) for index, kind in calls.items()}
-    return lay_out(talk, config.task, gaps, inserted, np.random.default_rng(words))
+    """A talk with its memories, or with its image behind every delimiter."""
+    if calls is None:
+        inserted = dict.fromkeys(range(len(gaps)), config.image)
+    else:
+        inserted = {index: memory.written(kind) for index, kind in calls.items()}
+    return lay_out(talk, config, gaps, inserted, np.random.default_rng(words))
 
 
 @torch.no_grad()
 def _read(
-    memory: VisMem, config: PolicyConfig, talks: Sequence[Talk], rows: Sequence[list[int]], mode: Mode, seed: int
+    memory: VisMem, config: PolicyConfig, talks: Sequence[Talk], rows: Sequence[list[int]], mode: Mode | None, seed: int
 ) -> torch.Tensor:
     """Logits of rows of different lengths, padded behind."""
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, INDEX["<pad>"])
     lengths = torch.tensor([len(row) for row in rows])
     there = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     pixels = torch.stack([prepared(talk.image) for talk in talks])
-    if mode.decision == "off":
+    if mode is None or mode.decision == "off":
+        pixels = pixels.repeat_interleave(rows[0].count(config.image[0]), 0)
         return memory.vlm(input_ids=ids, attention_mask=there, pixel_values=pixels).logits
-    return memory.score(ids, there, config.task.cells + 2, mode, seed, pixel_values=pixels)
+    return memory.score(ids, there, len(config.image), mode, seed, pixel_values=pixels)
 
 
 def _decide(
@@ -116,11 +135,10 @@ def _decide(
         ids, answers = _row(memory, config, talk, gaps, row, words)
         ends.append(answers[index] - 2)  # behind the delimiter
         rows.append(ids[: ends[-1]])
-    assert all(row[-1] == INDEX[";"] for row in rows), ASKED
     logits = _read(memory, config, talks, rows, mode, 0)
     last = logits[torch.arange(len(rows)), torch.tensor(ends) - 1]
     open_ = [kind for kind in KINDS if kind in mode.kinds]
-    begins = torch.stack([last[:, memory.tokens.begin[KINDS.index(kind)]] for kind in open_], -1)
+    begins = torch.stack([last[:, memory.tokens.begin_of(kind)] for kind in open_], -1)
     others = last[:, : memory.tokens.first].max(-1).values
     best, which = begins.max(-1)
     full = [len(row) >= memory.config.max_invocations for row in calls]
@@ -145,12 +163,16 @@ class Result:
     late_by_type: dict[str, float]
     calls: dict[str, float]
     """Of a question, by its type."""
+    late_other: float
+    """Late answers that would be right of the next talk's picture, and ..."""
+    late_shared: float
+    """... late questions that the next talk asks, too."""
 
 
 def summary(played: Sequence[Played], memory: str, seed: int) -> Result:
     """Figures of a run; NaN where nothing of the kind was asked."""
     late = [one for one in played if one.late]
-    types = sorted({one.type for one in played})
+    types, indices = sorted({one.type for one in played}), sorted({one.index for one in played})
     return Result(
         memory=memory,
         seed=seed,
@@ -158,19 +180,21 @@ def summary(played: Sequence[Played], memory: str, seed: int) -> Result:
         overall=_right(played),
         early=_right([one for one in played if not one.late]),
         late=_right(late),
-        by_index={index: _right([one for one in played if one.index == index]) for index in _indices(played)},
+        by_index={index: _right([one for one in played if one.index == index]) for index in indices},
         by_type={kind: _right([one for one in played if one.type == kind]) for kind in types},
         late_by_type={kind: _right([one for one in late if one.type == kind]) for kind in types},
         calls={kind: float(np.mean([one.call is not None for one in played if one.type == kind])) for kind in types},
+        late_other=_percent([one.said == one.other for one in late]),
+        late_shared=_percent([one.shared for one in late]),
     )
 
 
 def _right(played: Sequence[Played]) -> float:
-    return 100 * float(np.mean([one.right for one in played])) if played else float("nan")
+    return _percent([one.right for one in played])
 
 
-def _indices(played: Sequence[Played]) -> list[int]:
-    return sorted({one.index for one in played})
+def _percent(those: Sequence[bool]) -> float:
+    return 100 * float(np.mean(those)) if those else float("nan")
 
 
 def evaluate(
@@ -180,22 +204,29 @@ def evaluate(
     """A fresh test set, drawn from ``seed``, in one mode.
 
     Args:
-        sentences: of a talk; by default two more than the image is in reach of, twice over.
+        mode: see `Mode.parse`; ``relook`` shows the image again behind every delimiter, in place of memory.
+        sentences: of a talk; see `sentences_of` for the default.
         out: a file for the figures.
     """
-    rules = Mode.parse(mode)
     sentences = sentences or sentences_of(config)
-    rng = np.random.default_rng((seed, 77))
-    made = [sample_talk(config.task, sentences, rng) for _ in range(talks)]
-    played = [
-        one
-        for first in track(range(0, talks, BATCH), "playing", transient=True)
-        for one in play(memory, config, made[first : first + BATCH], rules, seed, first)
-    ]
-    result = summary(played, mode, seed)
+    result = summary(play_all(memory, config, mode, seed, talks, sentences), mode, seed)
     if out:
         write_json(out, asdict(result) | {"sentences": sentences})
     return result
+
+
+def play_all(
+    memory: VisMem, config: PolicyConfig, mode: str, seed: int, talks: int, sentences: int = 0
+) -> list[Played]:
+    """All questions of the test set that ``seed`` draws. Arguments as for `evaluate`."""
+    rules = None if mode == RELOOK else Mode.parse(mode)
+    rng = np.random.default_rng((seed, 77))
+    made = [sample_talk(config.task, sentences or sentences_of(config), rng) for _ in range(talks)]
+    return [
+        one
+        for first in track(range(0, talks, BATCH), f"playing {mode}", transient=True)
+        for one in play(memory, config, made[first : first + BATCH], rules, seed, first)
+    ]
 
 
 def evaluate_folder(folder: Path, mode: str, seed: int, talks: int = 512, out: Path | None = None) -> Result:

@@ -15,8 +15,10 @@ color     ``ask c17 color``          ``c17 : red``           the image
 fine      ``ask c17 bar`` / ``dot``  ``c17 : flat``          the image, closely
 kind      ``ask c17 kind``           ``c17 : vex``           the image, and a table of colours and bars
 count     ``ask row2 red``           ``row2 : three``        a row of the image
-text      ``ask apple pear``         ``last : pear``         nothing but what was just said
+text      ``ask apple vex``          ``last : vex``          nothing but what was just said
 ========  =========================  ======================  ===================================================
+
+A model that is taught all but ``kind`` knows the twelve words of that table, from texts, but not the table.
 """
 
 from __future__ import annotations
@@ -41,13 +43,15 @@ BARS = ("flat", "upright", "rising", "falling")
 KINDS = ("vex", "lom", "tig", "bru", "sef", "nop", "wid", "kal", "rin", "dus", "mov", "hep")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 FILLERS = ("um", "well", "so", "then", "okay", "next")
-WORDS = ("apple", "pear", "plum", "fig", "lime", "kiwi")
+FRUITS = ("apple", "pear", "plum", "fig", "lime", "kiwi")
+WORDS = (*FRUITS, *KINDS)
+"""Of texts."""
 SPECIAL = ("<pad>", "<eos>", "<image>", "</image>", "<seen>", "ask", ";", ":", ".")
 FEATURES = ("color", "bar", "dot", "kind", "first", "last", "yes", "no")
 MOST_CELLS = 36
 TYPES = ("color", "fine", "kind", "count", "text")
 VOCABULARY: tuple[str, ...] = (
-    *SPECIAL, *FEATURES, *COLORS, *BARS, *KINDS, *NUMBERS, *FILLERS, *WORDS,
+    *SPECIAL, *FEATURES, *COLORS, *BARS, *KINDS, *NUMBERS, *FILLERS, *FRUITS,
     *(f"c{number:02d}" for number in range(MOST_CELLS)), *(f"row{number}" for number in range(6)),
 )  # fmt: skip
 INDEX = {word: number for number, word in enumerate(VOCABULARY)}
@@ -143,51 +147,58 @@ TABLE = np.random.default_rng(20).permutation(24).reshape(6, 4) % len(KINDS)
 """Which kind a colour and a bar make: knowledge that is in no picture."""
 
 
-def sample_talk(task: GridTalk, sentences: int, rng: np.random.Generator, types: Sequence[str] = ()) -> Talk:
+def sample_talk(
+    task: GridTalk, sentences: int, rng: np.random.Generator, types: Sequence[str] = (), among: int = 0
+) -> Talk:
     """A grid, its image and ``sentences`` questions, no cell asked about twice as long as there are others.
 
     Args:
         types: of the questions; drawn from the task's by default.
+        among: only the first so many cells are asked about; 0 is all.
     """
-    grid = sample_grid(task, rng)
-    order = np.concatenate([rng.permutation(task.cells) for _ in range(1 + sentences // task.cells)])
+    grid, among = sample_grid(task, rng), among or task.cells
+    order = np.concatenate([rng.permutation(among) for _ in range(1 + sentences // among)])
     said = []
     for number in range(sentences):
         kind = types[number] if types else task.types[int(rng.integers(len(task.types)))]
-        said.append(_sentence(kind, int(order[number]), grid, task, rng))
+        said.append(ask(kind, int(order[number]), grid, task, rng))
     return Talk(render(grid, task.size, rng), grid, tuple(said))
 
 
 def ask(kind: str, cell: int, grid: Grid, task: GridTalk, rng: np.random.Generator) -> Sentence:
     """One question."""
-    return _sentence(kind, cell, grid, task, rng)
-
-
-def _sentence(kind: str, cell: int, grid: Grid, task: GridTalk, rng: np.random.Generator) -> Sentence:
-    name, color = f"c{cell:02d}", list(COLORS)[grid.color[cell]]
-    if kind == "color":
-        return _about(kind, name, "color", color, cell)
+    if kind == "text":
+        a, b = (WORDS[i] for i in rng.choice(len(WORDS), 2, replace=False))
+        which, answer = ("first", a) if rng.random() < 0.5 else ("last", b)
+        return Sentence(kind, ("ask", a, b, ";", which, ":", answer, "."), -1)
+    subject, feature = f"c{cell:02d}", kind
     if kind == "fine":
-        if rng.random() < 0.5:
-            return _about(kind, name, "bar", BARS[grid.bar[cell]], cell)
-        return _about(kind, name, "dot", "yes" if grid.dot[cell] else "no", cell)
-    if kind == "kind":
-        return _about(kind, name, "kind", KINDS[TABLE[grid.color[cell], grid.bar[cell]]], cell)
+        feature = ("bar", "dot")[int(rng.integers(2))]
+    if kind == "count":  # some of the colours need not be there
+        color = int(rng.integers(task.colors)) if rng.random() < 0.3 else grid.color[cell]
+        subject, feature = f"row{cell // task.size}", list(COLORS)[color]
+    words = ("ask", subject, feature, ";", subject, ":", truth(kind, feature, cell, grid, task), ".")
+    return Sentence(kind, words, cell)
+
+
+def truth(kind: str, feature: str, cell: int, grid: Grid, task: GridTalk) -> str:
+    """The answer that a grid gives to a question about it."""
     if kind == "count":
-        row = cell // task.size
-        number = int((grid.color[row * task.size : (row + 1) * task.size] == grid.color[cell]).sum())
-        if rng.random() < 0.3:  # a colour that need not be there
-            other = int(rng.integers(task.colors))
-            number = int((grid.color[row * task.size : (row + 1) * task.size] == other).sum())
-            color = list(COLORS)[other]
-        return _about(kind, f"row{row}", color, NUMBERS[number], cell)
-    a, b = (WORDS[i] for i in rng.choice(len(WORDS), 2, replace=False))
-    which, answer = ("first", a) if rng.random() < 0.5 else ("last", b)
-    return Sentence(kind, ("ask", a, b, ";", which, ":", answer, "."), -1)
+        row = cell // task.size * task.size
+        return NUMBERS[int((grid.color[row : row + task.size] == list(COLORS).index(feature)).sum())]
+    return {
+        "color": list(COLORS)[grid.color[cell]],
+        "bar": BARS[grid.bar[cell]],
+        "dot": "yes" if grid.dot[cell] else "no",
+        "kind": KINDS[TABLE[grid.color[cell], grid.bar[cell]]],
+    }[feature]
 
 
-def _about(kind: str, subject: str, feature: str, answer: str, cell: int) -> Sentence:
-    return Sentence(kind, ("ask", subject, feature, ";", subject, ":", answer, "."), cell)
+def answer_about(other: Talk, sentence: Sentence, task: GridTalk) -> str:
+    """What would be right if the picture were that of another talk."""
+    if sentence.cell < 0:
+        return sentence.words[ANSWER]
+    return truth(sentence.type, sentence.words[2], sentence.cell, other.grid, task)
 
 
 def fillers(task: GridTalk, sentences: int, rng: np.random.Generator) -> list[int]:

@@ -20,7 +20,7 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Inter
 from dualsight.checkpoints.weights import WeightFiles, load_weights, save_weights, write_json
 from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, SENTENCE, VOCABULARY, GridTalk, Talk, filler, fillers
 from dualsight.models.janus_core import IGNORE
-from dualsight.models.vismem import KINDS, Kind, VisMem
+from dualsight.models.vismem import Kind, VisMem, VisMemConfig
 from dualsight.nn.config import build
 
 
@@ -29,13 +29,26 @@ class PolicyConfig:
     """Sizes of the small VLM."""
 
     task: GridTalk = field(default_factory=GridTalk)
+    taught: tuple[str, ...] = ("color", "fine", "count", "text")
+    """Questions of its pre-training. It is not told which kind a colour and a bar make: memory has to be."""
+    merge: int = 2
+    """Cells a side of what a visual token shows."""
     vision_width: int = 96
     vision_layers: int = 3
-    width: int = 160
-    layers: int = 5
-    heads: int = 5
-    window: int = 28
+    width: int = 192
+    layers: int = 4
+    heads: int = 6
+    window: int = 40
     """Tokens that a layer sees, itself among them: the image is in reach of ``layers * (window - 1)``."""
+
+    @property
+    def visual_tokens(self) -> int:
+        return (self.task.size // self.merge) ** 2
+
+    @property
+    def image(self) -> list[int]:
+        """The places of an image between its marks."""
+        return [INDEX["<image>"], *[INDEX["<seen>"]] * self.visual_tokens, INDEX["</image>"]]
 
     @property
     def reach(self) -> int:
@@ -47,9 +60,11 @@ class PolicyConfig:
         return (self.reach - ANSWER - 1) // SENTENCE + 2
 
 
-SMALL = PolicyConfig(GridTalk(size=3, colors=4, types=("color",)), 48, 2, 64, 3, 4, 16)
+SMALL = PolicyConfig(GridTalk(size=3, colors=4, types=("color",)), ("color",), 1, 48, 2, 64, 3, 4, 16)
 """Nine cells and four colours, on which a spike passed the gate."""
 FULL = PolicyConfig()
+MEMORY = VisMemConfig(4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, max_invocations=64)
+"""Of a memory around either."""
 
 
 def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGeneration:
@@ -69,8 +84,8 @@ def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGen
         rope_parameters={"rope_type": "default", "rope_theta": 1000.0}, initializer_range=0.05,
     )  # fmt: skip
     whole = InternVLConfig(
-        vision_config=vision, text_config=text, image_token_id=INDEX["<seen>"], downsample_ratio=1.0,
-        image_seq_length=config.task.cells, tie_word_embeddings=False,
+        vision_config=vision, text_config=text, image_token_id=INDEX["<seen>"], downsample_ratio=1 / config.merge,
+        image_seq_length=config.visual_tokens, tie_word_embeddings=False,
     )  # fmt: skip
     vlm = InternVLForConditionalGeneration(whole)
     # Visual tokens of released VLMs tell where they were. Starting from zero, as InternVL does, ours would not: the
@@ -90,13 +105,8 @@ class Call:
 class TalkBatch:
     """Talks with one layout to a batch: every row has its columns at the same places."""
 
-    def __init__(self, task: GridTalk, memory: VisMem | None = None):
-        self.task, self.memory = task, memory
-
-    @property
-    def prompt(self) -> int:
-        """Columns before the first sentence: the image between its marks."""
-        return self.task.cells + 2
+    def __init__(self, config: PolicyConfig, memory: VisMem | None = None):
+        self.config, self.memory = config, memory
 
     def __call__(
         self,
@@ -114,12 +124,12 @@ class TalkBatch:
             calls: memories, one at most behind a delimiter.
             learn: sentences whose answers are learnt; all by default.
         """
-        gaps = fillers(self.task, len(talks[0].sentences), rng)
-        inserted = {number: image_tokens(self.task) for number in again}
+        gaps = fillers(self.config.task, len(talks[0].sentences), rng)
+        inserted: dict[int, list[int]] = dict.fromkeys(again, self.config.image)
         for call in calls:
             assert self.memory is not None
-            inserted[call.sentence] = called(self.memory, call.kind)
-        rows, places = zip(*(lay_out(talk, self.task, gaps, inserted, rng) for talk in talks), strict=True)
+            inserted[call.sentence] = self.memory.written(call.kind)
+        rows, places = zip(*(lay_out(talk, self.config, gaps, inserted, rng) for talk in talks), strict=True)
         answers, count = places[0], len(gaps)
         ids = torch.tensor(rows)
         labels = torch.full_like(ids, IGNORE)
@@ -134,19 +144,8 @@ class TalkBatch:
         }  # fmt: skip
 
 
-def image_tokens(task: GridTalk) -> list[int]:
-    """The places of an image between its marks."""
-    return [INDEX["<image>"], *[INDEX["<seen>"]] * task.cells, INDEX["</image>"]]
-
-
-def called(memory: VisMem, kind: Kind) -> list[int]:
-    """What stands for a memory: its begin, its placeholders, its end."""
-    begin = memory.tokens.begin[KINDS.index(kind)]
-    return [begin, *[memory.tokens.placeholder] * memory.latents(kind), begin + 1]
-
-
 def lay_out(
-    talk: Talk, task: GridTalk, gaps: Sequence[int], inserted: Mapping[int, list[int]], rng: np.random.Generator
+    talk: Talk, config: PolicyConfig, gaps: Sequence[int], inserted: Mapping[int, list[int]], rng: np.random.Generator
 ) -> tuple[list[int], list[int]]:
     """A talk as ids, and the columns of its answers.
 
@@ -154,7 +153,7 @@ def lay_out(
         gaps: words behind each sentence.
         inserted: what stands behind the delimiter of a sentence.
     """
-    ids, answers = image_tokens(task), []
+    ids, answers = list(config.image), []
     for number, (sentence, gap) in enumerate(zip(talk.sentences, gaps, strict=True)):
         words, between = [INDEX[word] for word in sentence.words], inserted.get(number, [])
         answers.append(len(ids) + len(between) + ANSWER)

@@ -42,7 +42,6 @@ class Adapters(nn.Module):
         super().__init__()
         if not layers:
             raise ValueError("no linear layer to adapt: the pattern of its targets matches none")
-        self.names = list(layers)
         self.layers = list(layers.values())  # in a list: they are the VLM's, not ours
         self.scale = alpha / rank
         self.a = nn.ParameterList(torch.empty(rank, layer.in_features) for layer in self.layers)
@@ -102,12 +101,40 @@ class Whitening(nn.Module):
         self.matrix.copy_(vectors * scaled @ vectors.T)
 
 
+class Centring(nn.Module):
+    """``(Q - mean) / deviation`` of each feature of each query: within ``by_batch`` those of the batch (batch
+    normalisation, arXiv:1502.03167, without its affine map), otherwise their running averages, so that no row depends
+    on the others. Rewards are learnt from with the averages: a roll-out and its training pass must agree."""
+
+    def __init__(self, queries: int, width: int):
+        super().__init__()
+        self.mean = nn.Buffer(torch.zeros(queries * width))
+        self.variance = nn.Buffer(torch.ones(queries * width))
+        self._by_batch = False
+
+    @contextmanager
+    def by_batch(self) -> Generator[None]:
+        """Within, batches of at least two are centred by themselves, and the averages follow."""
+        self._by_batch = True
+        try:
+            yield
+        finally:
+            self._by_batch = False
+
+    def forward(self, queries: Float[Tensor, "R K E"]) -> Float[Tensor, "R K E"]:
+        training = self._by_batch and len(queries) > 1
+        return F.batch_norm(queries.flatten(1), self.mean, self.variance, training=training).view_as(queries)
+
+
 class QueryBuilder(nn.Module):
     """What is wanted: ``Q = encoder([v, h, Q_init])[-K:]``, a pre-norm transformer of a width of its own.
 
     Q sees everything, ``[v, h]`` see only each other (the paper's mask), so that they do not depend on ``Q_init``.
     Visual tokens know their place among the others (many a VLM binds places only inside its language model), hidden
     states how far they lie from the end of their segment; there is no longest segment.
+
+    Q leaves without what all queries of a batch share (`Centring`). That part learns fastest, and it can only say
+    "always the same place": attention that follows it is saturated before the question has been learnt.
     """
 
     def __init__(self, width: int, queries: int, inner: int, layers: int, heads: int):
@@ -117,6 +144,7 @@ class QueryBuilder(nn.Module):
         self.start = nn.Parameter(torch.randn(queries, inner) * 0.5)
         layer = nn.TransformerEncoderLayer(inner, heads, 4 * inner, 0.0, "gelu", batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(inner), enable_nested_tensor=False)
+        self.centre = Centring(queries, inner)
 
     def see(self, white: Tokens, there: Bool[Tensor, "R V"]) -> Float[Tensor, "R V E"]:
         """Whitened visual tokens as the encoder reads them: the same for every memory of an image."""
@@ -126,7 +154,7 @@ class QueryBuilder(nn.Module):
         self, seen: Tokens, seen_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
     ) -> Float[Tensor, "R K E"]:
         """What ``see`` gave, and hidden states, padded anywhere, to queries."""
-        return self.states(seen, seen_there, h, h_there)[:, -len(self.start) :]
+        return self.centre(self.states(seen, seen_there, h, h_there)[:, -len(self.start) :])
 
     def states(
         self, seen: Tokens, seen_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
@@ -190,7 +218,7 @@ class Relook(nn.Module):
     def forward(
         self, queries: Float[Tensor, "R K E"], white: Tokens, v: Tokens, there: Bool[Tensor, "R V"]
     ) -> Float[Tensor, "R N D"]:
-        asked = self.ask(F.layer_norm(self.mix @ queries, queries.shape[-1:]))
+        asked = self.ask(self.mix @ queries)
         scores = self.tau * asked @ self.key(white).transpose(1, 2) / math.sqrt(asked.shape[-1])
         return scores.masked_fill(~there[:, None], torch.finfo(scores.dtype).min).softmax(-1) @ v
 

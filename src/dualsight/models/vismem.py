@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from dualsight.memory.latent import ImageKeys, LongFormer, Place, QueryBuilder, Relook, ShortFormer, Slots
+from dualsight.memory.latent import ImageKeys, LongFormer, Place, QueryBuilder, Relook, ShortFormer, Slots, Tokens
 from dualsight.memory.vlms import Anatomy, anatomy
 
 Kind = Literal["short", "long"]
@@ -84,12 +85,13 @@ class Mode:
     share: float = 1.0
     """Of delimiters at which memory is forced."""
     kinds: tuple[Kind, ...] = KINDS
-    content: Literal["own", "wrong-image", "wrong-question", "noise", "constant"] = "own"
+    content: Literal["own", "wrong-image", "wrong-question", "noise", "constant", "pooled"] = "own"
 
     @classmethod
     def parse(cls, text: str) -> Mode:
         """``off``, ``learned``, ``always``, ``random:p``, ``short``, ``long``, ``wrong-image``, ``wrong-question``,
-        ``noise``, ``constant``, or several of them joined by ``+``: ``always+short+noise``.
+        ``noise``, ``constant``, ``pooled`` (averages of neighbouring visual tokens in place of what is formed), or
+        several of them joined by ``+``: ``always+short+noise``.
 
         Raises:
             ValueError: another word, or a share that is none.
@@ -105,12 +107,12 @@ class Mode:
                 changes |= {"decision": "forced", "share": _share(number)}
             elif word in KINDS:
                 changes["kinds"] = (word,)
-            elif word in ("wrong-image", "wrong-question", "noise", "constant"):
+            elif word in ("wrong-image", "wrong-question", "noise", "constant", "pooled"):
                 changes["content"] = word
             else:
                 raise ValueError(
                     f"memory={text!r}: {word!r} is none of off, learned, always, random:p (p in 0..1), short, long, "
-                    "wrong-image, wrong-question, noise, constant"
+                    "wrong-image, wrong-question, noise, constant, pooled"
                 )
         return cls(**changes)
 
@@ -171,6 +173,11 @@ class VisMem(nn.Module):
     def latents(self, kind: Kind) -> int:
         """N of a kind."""
         return self.config.short if kind == "short" else self.config.long
+
+    def written(self, kind: Kind) -> list[int]:
+        """A memory as it stands in a sequence: its begin, its placeholders, its end."""
+        begin = self.tokens.begin_of(kind)
+        return [begin, *[self.tokens.placeholder] * self.latents(kind), begin + 1]
 
     # --- reading with memory --------------------------------------------------------------------------------------
 
@@ -324,6 +331,9 @@ class MemoryTokens(nn.Module):
     def kind(self, token: int) -> Kind:
         return KINDS[self.begin.index(token)]
 
+    def begin_of(self, kind: Kind) -> int:
+        return self.begin[KINDS.index(kind)]
+
 
 def delimiters_of(tokenizer: PreTrainedTokenizerBase, marks: str = ",.;:\n") -> list[int]:
     """Ids of tokens that end in one of ``marks`` and hold nothing else but spaces."""
@@ -371,14 +381,9 @@ class Stream:
         self.waiting: list[Tensor | None] = [None] * rows
         """Latents that are yet to enter."""
         self.invocations: list[Invocation] = []
-        self.formed: list[tuple[Kind, Tensor]] = []
         self._rng = torch.Generator().manual_seed(seed)
         self._pieces: list[tuple[Tensor, ...]] = []
         self._call: tuple[tuple, dict] = ((), {})
-        self._visual: Place | None = None
-        self._looked: Tensor | None = None
-        self._image_keys: ImageKeys | None = None
-        self._seen: list[tuple[Tensor, Tensor]] | None = None
 
     # --- hooks, in the order of a pass ----------------------------------------------------------------------------
 
@@ -435,18 +440,18 @@ class Stream:
 
     def states(self) -> tuple[Float[Tensor, "n D"], Float[Tensor, "m D"]]:
         """All that the query builder could read so far: visual tokens, and hidden states of the rest."""
-        assert self._visual is not None
         hidden = torch.cat([piece[0] for piece in self._pieces], 1)
-        marks = torch.tensor(self.memory.parts.vision_ids, device=hidden.device)
-        text = self.there & ~torch.isin(self.ids, marks)
-        return self._tokens[self._visual.there], hidden[text]
+        return self._tokens[self._visual.there], hidden[self.there & ~self._shows(self.ids)]
+
+    def _shows(self, ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
+        """Which ids are places of images."""
+        return torch.isin(ids, torch.tensor(self.memory.parts.vision_ids, device=ids.device))
 
     # --- forming --------------------------------------------------------------------------------------------------
 
     def _keep_visual(self, ids: Tensor, deep: Tensor, cos: Tensor, sin: Tensor) -> None:
         """Visual tokens of each row, as they enter the decoder and as they enter its last layers, padded behind."""
-        marks = torch.tensor(self.memory.parts.vision_ids, device=ids.device)
-        visual = torch.isin(ids, marks)
+        visual = self._shows(ids)
         order = visual.long().sort(dim=1, descending=True, stable=True).indices[:, : int(visual.sum(1).max())]
         there = visual.gather(1, order)
 
@@ -480,9 +485,11 @@ class Stream:
             latents = noise * latents.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
         elif self.mode.content == "constant":
             latents = memory.constant[kind].expand_as(latents)
+        elif self.mode.content == "pooled":
+            seen = (self._tokens[row, self._visual.there[row]] for row in rows)
+            latents = torch.stack([F.adaptive_avg_pool1d(tokens.T, latents.shape[1]).T for tokens in seen])
         if self.latents is not None:
             latents = self.latents(rows, latents)
-        self.formed.append((kind, latents))
         for row, latent in zip(rows, latents, strict=True):
             self.waiting[row] = latent
             self.invocations.append(Invocation(row, self.columns - 1, kind))
@@ -490,23 +497,16 @@ class Stream:
 
     def _form(self, kind: Kind, rows: list[int]) -> Float[Tensor, "R N D"]:
         memory, visual = self.memory, self._visual
-        assert visual is not None
         looked, asked = (self._partners(rows, content) for content in ("wrong-image", "wrong-question"))
         hidden, segment = self._said(asked)
-        if self._looked is None:
-            self._white = memory.builder.whiten_v(self._tokens)
-            self._looked = memory.builder.see(self._white, visual.there)
-        queries = memory.builder(self._looked[looked], visual.there[looked], hidden, segment.there)
+        queries = memory.builder(self._read[looked], visual.there[looked], hidden, segment.there)
         if kind == "short":
-            images = self._images()
-            latents = memory.short(queries, self._keys(), [images[row] for row in looked])
+            latents = memory.short(queries, self._image_keys, [self._images[row] for row in looked])
             if memory.relook is None:
                 return latents
             again = memory.relook(queries, self._white[looked], self._tokens[looked], visual.there[looked])
             return again + memory.relook.share * latents
-        if self._seen is None:
-            self._seen = memory.long.look(visual)
-        seen = [(keys[looked], values[looked]) for keys, values in self._seen]
+        seen = [(keys[looked], values[looked]) for keys, values in self._deep_keys]
         return memory.long(queries, seen, visual.there[looked], segment)
 
     def _partners(self, rows: list[int], content: str) -> list[int]:
@@ -517,15 +517,30 @@ class Stream:
             raise ValueError(f"memory={content!r} takes it from the next row of the batch: read at least two rows")
         return [(row + 1) % len(self.there) for row in rows]
 
-    def _keys(self) -> ImageKeys:
-        if self._image_keys is None:
-            arguments, keywords = self._call
-            if not arguments and not keywords:
-                raise ValueError("a short memory was called, but no image was given to look at")
-            tower = self.memory.parts.tower
-            self._image_keys = self.memory.short.look(lambda: tower(*arguments, **keywords))
-        return self._image_keys
+    # What all memories of the images share, made when the first one is called.
 
+    @cached_property
+    def _white(self) -> Tokens:
+        return self.memory.builder.whiten_v(self._tokens)
+
+    @cached_property
+    def _read(self) -> Float[Tensor, "B V E"]:
+        """Visual tokens as the query builder reads them."""
+        return self.memory.builder.see(self._white, self._visual.there)
+
+    @cached_property
+    def _deep_keys(self) -> list[tuple[Tensor, Tensor]]:
+        return self.memory.long.look(self._visual)
+
+    @cached_property
+    def _image_keys(self) -> ImageKeys:
+        arguments, keywords = self._call
+        if not arguments and not keywords:
+            raise ValueError("a short memory was called, but no image was given to look at")
+        tower = self.memory.parts.tower
+        return self.memory.short.look(lambda: tower(*arguments, **keywords))
+
+    @cached_property
     def _images(self) -> list[list[int]]:
         """Which images of the encoder's batch each row sees: copies of a row see the same."""
         counts = self.memory.parts.images_of_rows(self.ids, self.inputs)
@@ -539,6 +554,7 @@ class Grammar(LogitsProcessor):
 
     def __init__(self, memory: VisMem, mode: Mode, prompt: int, end: int | None, seed: int):
         self.memory, self.mode, self.prompt, self.end, self.seed = memory, mode, prompt, end, seed
+        self.never = [*memory.tokens.set, *memory.parts.vision_ids]
 
     def __call__(self, input_ids: Int[Tensor, "B L"], scores: Float[Tensor, "B W"]) -> Float[Tensor, "B W"]:
         scores = scores.clone()
@@ -548,9 +564,8 @@ class Grammar(LogitsProcessor):
                 scores[row] = torch.finfo(scores.dtype).min
                 scores[row, allowed] = 0.0
             else:
-                banned = [*self.memory.tokens.set, *self.memory.parts.vision_ids]
-                banned += [token for token in self.memory.tokens.begin if token not in allowed]
-                scores[row, banned] = torch.finfo(scores.dtype).min
+                closed = [token for token in self.memory.tokens.begin if token not in allowed]
+                scores[row, self.never + closed] = torch.finfo(scores.dtype).min
         return scores
 
     def _allowed(self, row: int, ids: list[int], last: int) -> int | tuple[int, ...]:
@@ -574,5 +589,5 @@ class Grammar(LogitsProcessor):
 
     def _fits(self, begin: int, length: int) -> bool:
         """Is there room for all of it?"""
-        needed = self.memory.latents(self.memory.tokens.kind(begin)) + 2
+        needed = len(self.memory.written(self.memory.tokens.kind(begin)))
         return self.end is None or self.prompt + length + needed <= self.end

@@ -41,9 +41,10 @@ from dualsight.train.trainer import Run
 
 console = Console(soft_wrap=True)
 Kind = Literal["siglip", "clip", "dinov2", "none"]
-Measure = Literal["understanding", "generation", "agreement"]
-"""Percent of right answers (suite ``janus-house``), of right pictures (``geneval-shapes``), and 100 times the cosine of
-the gradients of the two tasks in the language model's layers."""
+Measure = str
+"""``understanding``: percent of right answers (suite ``janus-house``); ``generation``: percent of right pictures
+(``geneval-shapes``); ``agreement``: 100 times the cosine of the gradients of the two tasks in the language model's
+layers. Other studies name their own."""
 CAPACITY = 384
 AGREEMENT_BATCHES = 8
 

@@ -9,6 +9,7 @@ through its latents.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,23 +26,36 @@ from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
+LAYERS = r"layers?\.\d"
+"""Whose matrices Muon trains."""
+
 
 class PolicyTalks(Dataset):
-    """Batch ``i`` of the policy's pre-training: few questions first, then as many as the image is in reach of."""
+    """Batch ``i`` of the policy's pre-training.
 
-    def __init__(self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.15):
-        self.config, self.batch, self.batches, self.seed, self.interleaved = config, batch, batches, seed, interleaved
-        self.make = TalkBatch(config.task)
+    Three questions in view of the image, first about the ``color`` of its first six cells, then about all features of
+    these, then about more and more cells: to find a cell by its name is learnt in a hundred steps from few names and
+    one feature, and not in several hundred from all at once. In the end every other talk is as long as the image is in
+    reach.
+    """
+
+    FEATURES, CELLS, LONG = 0.1, 0.3, 0.75
+    """From which share of the steps on all features are asked about, more cells, and all of them in long talks."""
+
+    def __init__(self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.1):
+        self.task, self.batch, self.batches, self.seed = replace(config.task, types=config.taught), batch, batches, seed
+        self.interleaved, self.most = interleaved, config.reach // (SENTENCE + config.task.fillers)
+        self.make = TalkBatch(config)
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, index))
-        most = max(2, self.config.reach // (SENTENCE + self.config.task.fillers))
-        few = index < 0.6 * self.batches
-        sentences = int(rng.integers(1, 3)) if few else int(rng.choice([2, 3, most]))
-        talks = [sample_talk(self.config.task, sentences, rng) for _ in range(self.batch)]
+        rng, done, cells = np.random.default_rng((self.seed, index)), index / self.batches, self.task.cells
+        among = round(np.interp(done, (self.CELLS, self.LONG), (min(6, cells), cells)))
+        types = ("color",) * 3 if done < self.FEATURES else ()
+        sentences = self.most if done > self.LONG and rng.random() < 0.5 else 3
+        talks = [sample_talk(self.task, sentences, rng, types, among) for _ in range(self.batch)]
         again = [number for number in range(sentences) if rng.random() < self.interleaved]
         batch = self.make(talks, rng, again)
         del batch["answers"]
@@ -64,7 +78,14 @@ class PolicyTraining(nn.Module):
 
 
 class MemoryTalks(Dataset):
-    """Batch ``i`` of the warm start: talks of some length, a memory at the last delimiter, its answer to learn."""
+    """Batch ``i`` of the warm start: talks of some length with memories of one kind at their last delimiters, whose
+    answers are learnt. What lies before is read once for all of them.
+
+    Args:
+        kinds: drawn from, batch by batch.
+        sentences: how long talks are, from and to; late ones by default, so that no answer can do without memory.
+        calls: memories in a talk.
+    """
 
     def __init__(
         self,
@@ -73,12 +94,14 @@ class MemoryTalks(Dataset):
         batch: int,
         batches: int,
         seed: int,
-        kinds: Sequence[Kind] = ("short", "long"),
-        sentences: tuple[int, int] = (6, 9),
+        kinds: Sequence[Kind] = KINDS,
+        sentences: tuple[int, int] | None = None,
+        calls: int = 4,
     ):
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
-        self.kinds, self.sentences = kinds, sentences
-        self.make = TalkBatch(config.task, memory)
+        self.kinds, self.calls = kinds, calls
+        self.sentences = sentences or (config.late + calls - 1, config.late + calls + 2)
+        self.make = TalkBatch(config, memory)
 
     def __len__(self) -> int:
         return self.batches
@@ -88,15 +111,16 @@ class MemoryTalks(Dataset):
         count = int(rng.integers(self.sentences[0], self.sentences[1] + 1))
         talks = [sample_talk(self.config.task, count, rng) for _ in range(self.batch)]
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
-        batch = self.make(talks, rng, calls=[Call(count - 1, kind)], learn=[count - 1])
+        learn = range(max(0, count - self.calls), count)
+        batch = self.make(talks, rng, calls=[Call(sentence, kind) for sentence in learn], learn=learn)
         answers = batch.pop("answers")
         for name in ("input_ids", "attention_mask", "labels"):  # nothing is learnt behind the last answer
             batch[name] = batch[name][:, : answers[-1]]
-        return batch | {"prompt": torch.tensor(_segment(answers, count - 1, self.make.prompt))}
+        return batch | {"prompt": torch.tensor(_segment(answers, learn[0], len(self.config.image)))}
 
 
 def _segment(answers: Tensor, sentence: int, prompt: int) -> int:
-    """Where the segment of a lone memory begins: behind the sentence before it, as if a memory had stood there."""
+    """Where the segment of a first memory begins: behind the sentence before it, as if a memory had stood there."""
     return prompt if sentence == 0 else int(answers[sentence - 1]) + 2
 
 
@@ -110,7 +134,8 @@ class MemoryTraining(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, prompt: Tensor, pixel_values: Tensor
     ) -> dict[str, Tensor]:
-        logits = self.memory.score(input_ids, attention_mask, int(prompt), self.content, pixel_values=pixel_values)
+        with self.memory.builder.centre.by_batch():
+            logits = self.memory.score(input_ids, attention_mask, int(prompt), self.content, pixel_values=pixel_values)
         learnt = labels != IGNORE
         right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
         # A batch calls one kind; processes that share gradients must have the same ones.
@@ -118,7 +143,7 @@ class MemoryTraining(nn.Module):
         return {"loss": F.cross_entropy(logits[learnt], labels[learnt]) + nothing, "right": right}
 
 
-def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.15) -> Path:
+def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1) -> Path:
     """Train the small VLM from nothing and write it to ``run.out``; returns that folder.
 
     Args:
@@ -136,23 +161,17 @@ def warm_start(
     config: VisMemConfig,
     run: Run,
     kinds: Sequence[Kind] = KINDS,
-    sentences: tuple[int, int] | None = None,
 ) -> Path:
-    """Train a memory around the policy in a folder and write it to ``run.out``; returns that folder.
-
-    Args:
-        sentences: how long talks are, from and to; memory is called in the last one. Late ones by default.
-    """
+    """Train a memory around the policy in a folder and write it to ``run.out``; returns that folder."""
     vlm, of_policy = load_policy(policy)
     torch.manual_seed(run.seed)
     memory = VisMem(vlm, [INDEX[";"]], config)
-    make, rng = TalkBatch(of_policy.task), np.random.default_rng((run.seed, 1))
-    length = sentences or (of_policy.late, of_policy.late + 3)
-    seen = make([sample_talk(of_policy.task, length[1], rng) for _ in range(256)], rng)
+    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds)
+    make, rng = TalkBatch(of_policy), np.random.default_rng((run.seed, 1))
+    seen = make([sample_talk(of_policy.task, plan.sentences[1], rng) for _ in range(256)], rng)
     memory.fit_whitening(seen["input_ids"], seen["attention_mask"], pixel_values=seen["pixel_values"])
-    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds, length)
     fit(MemoryTraining(memory), plan, run)
-    fit_constant(memory, MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds, length))
+    fit_constant(memory, MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds))
     if is_main_process():
         save_memory(memory, run.out)
     return run.out

@@ -266,7 +266,7 @@ def may_call(memory: VisMem, ids: Int[Tensor, "R L"], prompt: int, answer: int) 
     if config.anchored:
         open_ &= torch.isin(before, torch.tensor(memory.delimiters, device=ids.device))
     places = torch.arange(said.shape[1], device=ids.device)
-    fits = [places + memory.latents(kind) + 2 <= answer for kind in KINDS]
+    fits = [places + len(memory.written(kind)) <= answer for kind in KINDS]
     return open_[..., None] & torch.stack(fits, -1)
 
 
@@ -427,7 +427,7 @@ class Learner:
         for place, token in enumerate(said):
             if token in begin:
                 other = 1 - begin.index(token)
-                fits = place + self.memory.latents(KINDS[other]) + 2 <= self.config.answer
+                fits = place + len(self.memory.written(KINDS[other])) <= self.config.answer
                 return [*said[:place], begin[other]] if fits else []
         return []
 

@@ -1,0 +1,150 @@
+"""Claims of VisMem on GridTalk: is latent memory used, what for, and what does it replace?
+
+One frozen policy, a memory for every seed, fresh test sets, every way of calling it. A row of the table is a way of
+calling and the part of a talk that counts: *early* (the image can be in reach) or *late* (it cannot). ``seen`` are all
+questions about the image.
+
+The pass lines are those of the claims' list, as margins: ``-20`` says "better by at least 20 points".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from dualsight.bench.gridtalk import Played, play_all
+from dualsight.checkpoints.vismem import load_memory
+from dualsight.data.files import replacing, write_json
+from dualsight.inference.grid_vlm import FULL, MEMORY, SMALL, load_policy
+from dualsight.studies.study import Claim, Figure, Study, table, verdict
+from dualsight.train.gridtalk import LAYERS, pretrain_policy, warm_start
+from dualsight.train.trainer import Run
+
+ARMS = {
+    "off": "off",
+    "short": "always+short",
+    "long": "always+long",
+    "either": "always",
+    "half": "random:0.5",
+    "constant": "always+short+constant",
+    "noise": "always+short+noise",
+    "wrong image": "always+short+wrong-image",
+    "wrong question": "always+short+wrong-question",
+    "pooled": "always+short+pooled",
+    "relook": "relook",
+}
+"""Ways of calling memory, as `evaluate` takes them. ``pooled`` puts averages of the visual tokens in the place of
+latents, ``relook`` shows the whole image again."""
+STUDY = Study(
+    "memory",
+    (),
+    (
+        Claim("C1 the image is lost: late questions are 30 points worse", "off, early", "off, late", "seen", -30),
+        Claim("C1 questions that need no image are not (10)", "off, late", "off, early", "text", 10),
+        Claim("C2 short memory restores 20 points", "short, late", "off, late", "seen", -20),
+        Claim("C3a it is not the mere presence of latents: 20 points over constant ones", "short, late",
+              "constant, late", "seen", -20),
+        Claim("C3b memory of another image falls to constant latents + 5", "constant, late", "wrong image, late",
+              "seen", 5),
+        Claim("C3c memory for another question falls to what both ask + constant latents + 5", "predicted, late",
+              "wrong question, late", "seen", 5),
+        Claim("C4 at least as good as as many averages of visual tokens", "short, late", "pooled, late", "seen"),
+        Claim("C4 within 5 points of showing the image again", "short, late", "relook, late", "seen", 5),
+        Claim("C5 short memory is the better one for details", "short, late", "long, late", "fine"),
+        Claim("C5 long memory is the better one for knowledge", "long, late", "short, late", "kind"),
+        Claim("C5 long memory is the better one for counting", "long, late", "short, late", "count"),
+        Claim("calling it always does not hurt early answers (5)", "short, early", "off, early", "seen", 5),
+    ),
+)  # fmt: skip
+GROUPS: dict[str, Callable[[Played], bool]] = {
+    "seen": lambda one: one.type != "text",
+    **{kind: (lambda one, kind=kind: one.type == kind) for kind in ("color", "fine", "kind", "count", "text")},
+}
+
+
+def run(
+    out: Path,
+    seeds: Sequence[int] = (0, 1, 2),
+    size: Literal["small", "full"] = "full",
+    policy: Path | None = None,
+    interleaved: float = 0.1,
+    policy_steps: int = 1200,
+    steps: int = 600,
+    talks: int = 256,
+) -> dict:
+    """Train what there is not yet, play every arm, say what held. Everything is kept under ``out``.
+
+    Args:
+        policy: this one in place of one that is trained.
+        interleaved: of the policy's pre-training (see `pretrain_policy`); 0 never shows it an image amid a text.
+        talks: of each arm and seed.
+
+    Returns:
+        The content of ``results.json``.
+    """
+    if policy is None:
+        policy = out / "policy"
+        if not (policy / "config.json").exists():
+            config = {"small": SMALL, "full": FULL}[size]
+            pretrain_policy(config, Run(policy, policy_steps, 2e-3, 64, LAYERS, 0.1, seed=0), interleaved)
+    rows: dict[str, dict[str, list[Figure]]] = {}
+    for seed in seeds:
+        memory = out / f"seed{seed}" / "memory"
+        if not (memory / "config.json").exists():
+            warm_start(policy, MEMORY, Run(memory, steps, 3e-3, 32, warmup=0.1, weight_decay=0.0, seed=seed))
+        for arm in ARMS:
+            path = out / f"seed{seed}" / f"{arm.replace(' ', '-')}.json"
+            if not path.exists():
+                write_json(path, _figures(policy, memory, arm, 1000 + seed, talks))
+            for row, groups in json.loads(path.read_text(encoding="utf-8")).items():
+                for group, figure in groups.items():
+                    rows.setdefault(row, {name: [] for name in GROUPS})[group].append(Figure(**figure))
+    predicted = rows["predicted, late"] = {name: [] for name in GROUPS}
+    for group in GROUPS:  # where both talks ask the same the answer is right, elsewhere it is a guess
+        for same, guess in zip(rows["same question, late"][group], rows["constant, late"][group], strict=True):
+            value = same.value + (100 - same.value) * guess.value / 100
+            predicted[group].append(Figure(value, guess.error))
+    claims = [claim for claim in STUDY.claims if rows[claim.better][claim.measure] and rows[claim.worse][claim.measure]]
+    verdicts = [verdict(c, rows[c.better][c.measure], rows[c.worse][c.measure]) for c in claims]
+    result = {
+        "study": STUDY.name, "policy": str(policy), "seeds": list(seeds), "steps": steps, "talks": talks,
+        "figures": {row: {g: [asdict(f) for f in of] for g, of in groups.items()} for row, groups in rows.items()},
+        "claims": verdicts,
+    }  # fmt: skip
+    write_json(out / "results.json", result)
+    with replacing(out / "results.md") as temporary:
+        temporary.write_text(table(STUDY, rows, verdicts), encoding="utf-8")
+    return result
+
+
+def _figures(policy: Path, memory: Path, arm: str, seed: int, talks: int) -> dict[str, dict[str, dict]]:
+    """Rows of an arm: what is right early and late, and what "wrong" arms are to be compared with."""
+    vlm, config = load_policy(policy)
+    played = play_all(load_memory(vlm, memory), config, ARMS[arm], seed, talks)
+    late = [one for one in played if one.late]
+    rows = {
+        f"{arm}, early": _by_group([one for one in played if not one.late], lambda one: one.right),
+        f"{arm}, late": _by_group(late, lambda one: one.right),
+    }
+    if arm == "wrong image":
+        rows["wrong image, late, by that image"] = _by_group(late, lambda one: one.said == one.other)
+    if arm == "wrong question":
+        rows["same question, late"] = _by_group(late, lambda one: one.shared)
+    return rows
+
+
+def _by_group(played: Sequence[Played], holds: Callable[[Played], bool]) -> dict[str, dict]:
+    found = {}
+    for group, belongs in GROUPS.items():
+        those = [holds(one) for one in played if belongs(one)]
+        if those:
+            share = float(np.mean(those))
+            error = 100 * math.sqrt(max(share * (1 - share), 1 / len(those)) / len(those))
+            found[group] = asdict(Figure(100 * share, error))
+    return found
