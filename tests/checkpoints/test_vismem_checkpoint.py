@@ -72,7 +72,7 @@ def test_a_memory_of_another_vlm_is_refused(memory, tmp_path):
 
 
 def test_other_folders_are_refused(memory, vlm, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+    with pytest.raises(CheckpointError, match="train memory"):
         load_memory(vlm, tmp_path)
     save_memory(memory, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from dualsight.checkpoints.weights import CheckpointError
 from dualsight.data.gridtalk import INDEX, VOCABULARY, sample_talk
 from dualsight.inference.grid_vlm import FULL, SMALL, Call, TalkBatch, lay_out, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
@@ -70,7 +71,7 @@ def test_a_policy_is_read_back(vlm, tmp_path):
 
 
 def test_other_folders_are_no_policies(tmp_path):
-    with pytest.raises(FileNotFoundError, match="train policy"):
+    with pytest.raises(CheckpointError, match="train policy"):
         load_policy(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "janus"}')
     with pytest.raises(ValueError, match="grid_vlm"):

@@ -76,7 +76,7 @@ def memory():
 def answers_of(learner, mode, seed=0, **options):
     """What `roll_out` learns from, but of any mode."""
     row = row_of(learner.memory)
-    ids, _ = learner._sample(row["inputs"], mode, learner.config.group, seed, **options)
+    ids, _ = learner.sample(row["inputs"], mode, learner.config.group, seed, **options)
     prompt = row["inputs"]["input_ids"].shape[1]
     counts = learner.counted(ids, prompt)
     rows = counts.any(1)
@@ -134,7 +134,7 @@ def test_what_was_said_has_the_likelihood_it_was_said_with(family, stage, mode):
         torch.manual_seed(2)
         said = memory.generate(mode, 2, **row["inputs"], output_scores=True, return_dict_in_generate=True)
     assert memory.vlm.generation_config.top_k == 5
-    torch.testing.assert_close(learner._sample(row["inputs"], mode, TINY.group, 2)[0], said.sequences)
+    torch.testing.assert_close(learner.sample(row["inputs"], mode, TINY.group, 2)[0], said.sequences)
     parts, _ = learner.roll_out(row, 2)
     counts = learner.counted(said.sequences, prompt)
     assert torch.equal(parts[0].counts, counts[counts.any(1)])
@@ -154,7 +154,7 @@ def test_bans_are_the_grammars(anchored):
         learner = learner_of(memory, stage=stage, group=8, answer=16)
         with torch.no_grad():
             memory.tokens.heads.mul_(1.5)
-        ids, _ = learner._sample(row["inputs"], mode, 8, 1)
+        ids, _ = learner.sample(row["inputs"], mode, 8, 1)
         grammar = Grammar(memory, Mode.parse(mode), prompt, prompt + 16, 1)
         logits = torch.randn(8, 16, memory.tokens.first + 5)
         ours = learner.sampled_logits(logits[:, : ids.shape[1] - prompt], ids, prompt)
@@ -304,15 +304,15 @@ def test_gaussian_latents_have_a_density(memory):
 def test_the_other_kind_is_called_at_the_first_call(memory):
     learner = learner_of(memory, stage="invocation")
     short, long = memory.tokens.begin
-    assert learner._turn([8, short, memory.tokens.placeholder]) == [8, long]
-    assert learner._turn([8, 9]) == []
+    assert learner.turn([8, short, memory.tokens.placeholder]) == [8, long]
+    assert learner.turn([8, 9]) == []
     late = [8] * (TINY.answer - 3)
-    assert learner._turn([*late, short]) == [], "the longer kind has no room"
-    assert learner._turn([*late[:-1], long]) == [*late[:-1], short]
+    assert learner.turn([*late, short]) == [], "the longer kind has no room"
+    assert learner.turn([*late[:-1], long]) == [*late[:-1], short]
     inputs = row_of(memory)["inputs"]
     prompt = inputs["input_ids"].shape[1]
     scripts = [[8, long], [9, 10, 11], [], [short]]
-    ids, _ = learner._sample(inputs, "learned", 4, 0, [Script(scripts, prompt)])
+    ids, _ = learner.sample(inputs, "learned", 4, 0, [Script(scripts, prompt)])
     said = ids[:, prompt:].tolist()
     assert said[0][:5] == [8, long, memory.tokens.placeholder, memory.tokens.placeholder, long + 1]
     assert said[1][:3] == [9, 10, 11]
@@ -324,7 +324,7 @@ def test_an_answer_is_kept_up_to_the_call_that_is_turned(memory):
     row, texts = row_of(memory), []
     learner.reward = lambda prompt, answer, row: texts.append(answer) or small_words(prompt, answer, row)
     inputs = learner._inputs(row)
-    ids, calls = learner._sample(inputs, "learned", 8, 4)
+    ids, calls = learner.sample(inputs, "learned", 8, 4)
     prompt = inputs["input_ids"].shape[1]
     own = learner._scores(row, ids[:, prompt:])
     turned = learner._turned(row, inputs, ids, own, 4)

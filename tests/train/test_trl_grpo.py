@@ -153,7 +153,7 @@ def test_the_loss_and_its_gradients_are_the_references(family, stage, tmp_path):
     trainer = trainer_of(memory, tmp_path, stage=stage, beta=0.2, clip=1e-3, temperature=0.8)
     learner, processor = trainer.learner, trainer.processing_class
     given = {"input_ids": torch.tensor(processor._ids([QUESTIONS[0]])), **images(family, 1)}
-    ids, _ = learner._sample(given, "learned" if stage == "invocation" else "random:0.5", 4, 1)
+    ids, _ = learner.sample(given, "learned" if stage == "invocation" else "random:0.5", 4, 1)
     prompt = given["input_ids"].shape[1]
     counts = learner.counted(ids, prompt)
     assert counts.any(1).all()

@@ -32,11 +32,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dualsight.data.files import replacing, write_json
-from dualsight.models.vismem import Invocation, Kind, Mode, VisMem
+from dualsight.models.vismem import TEXT_INPUTS, Invocation, Kind, Mode, VisMem, ends_of
 
 REMOVALS = ("hidden", "noise")
-TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids")
-"""What describes the text of a prompt; all else that `generate` takes here describes images."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def trace(
         logprobs = logits.float().log_softmax(-1).gather(2, said[..., None])[..., 0]
         return logprobs.masked_fill(~memory.chosen(said), 0.0)
 
-    groups = [_visual(memory, sequences), *(_latents(memory, sequences, turn) for turn in turns)]
+    groups = [memory.parts.shows(sequences), *(_latents(memory, sequences, turn) for turn in turns)]
     watch = _Watch(memory, torch.stack(groups, 1))
     logprobs = read(watch)
     attention = watch.attention()[..., prompt - 1 : -1]  # (layers, B, 1 + turns, T)
@@ -146,15 +144,10 @@ def _there(memory: VisMem, sequences: Int[Tensor, "B L"], inputs: dict[str, Any]
     """Which columns count: the prompt's own, and answers up to their end."""
     given: Tensor = inputs["input_ids"]
     mask = inputs.get("attention_mask")
-    ends = memory.vlm.generation_config.eos_token_id
-    ends = torch.tensor([] if ends is None else ends, device=sequences.device).reshape(-1)
+    ends = torch.tensor(ends_of(memory.vlm), device=sequences.device)
     ended = torch.isin(sequences[:, given.shape[1] :], ends).long()
     said = ended.cumsum(1) - ended == 0
     return torch.cat([torch.ones_like(given) if mask is None else mask, said.to(given)], 1)
-
-
-def _visual(memory: VisMem, sequences: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
-    return torch.isin(sequences, torch.tensor(memory.parts.vision_ids, device=sequences.device))
 
 
 def _latents(memory: VisMem, sequences: Int[Tensor, "B L"], calls: Iterable[Invocation]) -> Bool[Tensor, "B L"]:

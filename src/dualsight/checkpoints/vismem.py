@@ -9,19 +9,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from dualsight.checkpoints.weights import WeightFiles, check_names, write_json
+from dualsight.checkpoints.weights import (
+    CheckpointError,
+    WeightFiles,
+    check_names,
+    read_config,
+    save_tensors,
+    write_json,
+)
 from dualsight.memory.latent import Adapters
 from dualsight.models.vismem import KINDS, VisMem, VisMemConfig
 from dualsight.nn.config import build
@@ -36,39 +40,37 @@ def save_memory(memory: VisMem, folder: Path, dtype: torch.dtype | None = None) 
         dtype: of the weights on disk; as they are by default.
     """
     state = {name: tensor for name, tensor in memory.state_dict().items() if ".adapters." not in name}
-    _write(state, folder / WEIGHTS, dtype)
+    save_tensors(state, folder / WEIGHTS, dtype)
     for kind, adapters in _adapters(memory):
-        _write(_peft_state(memory, adapters), folder / kind / LORA, dtype)
+        save_tensors(_peft_state(memory, adapters), folder / kind / LORA, dtype)
         write_json(folder / kind / "adapter_config.json", _peft_config(memory, adapters))
-    vlm = {"model_type": memory.vlm.config.model_type, "vocabulary": memory.tokens.first, "width": memory.parts.width}
-    write_json(
-        folder / "config.json",
-        {"model_type": "vismem", "vlm": vlm, "delimiters": list(memory.delimiters), "memory": asdict(memory.config)},
-    )
+    choices = {"vlm": _owner(memory), "delimiters": list(memory.delimiters), "memory": asdict(memory.config)}
+    write_json(folder / "config.json", {"model_type": "vismem", **choices})
 
 
 def load_memory(vlm: PreTrainedModel, folder: Path) -> VisMem:
     """The memory in ``folder`` around ``vlm``.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it belongs to another VLM, or its weights are not those that its config asks for.
+        CheckpointError: there is none, it belongs to another VLM, or its weights are not those of its config.
+        ValueError: its config has what no memory has.
     """
-    path = folder / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"no memory in {folder}: config.json is missing")
-    data = json.loads(path.read_text())
-    if data.get("model_type") != "vismem":
-        raise ValueError(f"{path} is of a {data.get('model_type')!r}, not of a memory ('vismem')")
-    memory = VisMem(vlm, data["delimiters"], build(VisMemConfig, data["memory"], f"{path}: memory"))
-    own = {"model_type": vlm.config.model_type, "vocabulary": memory.tokens.first, "width": memory.parts.width}
-    if own != data["vlm"]:
-        raise ValueError(f"the memory in {folder} belongs to a VLM of {data['vlm']}; this one is {own}")
+    data = read_config(folder, "vismem", "memory", "dualsight train memory")
+    memory = VisMem(vlm, data["delimiters"], build(VisMemConfig, data["memory"], f"{folder}/config.json: memory"))
+    if _owner(memory) != data["vlm"]:
+        raise CheckpointError(f"the memory in {folder} belongs to a VLM of {data['vlm']}; this one is {_owner(memory)}")
     state = {name: tensor for name, tensor in memory.state_dict().items() if ".adapters." not in name}
     _load(state, folder / WEIGHTS)
     for kind, adapters in _adapters(memory):
         _load(_peft_state(memory, adapters), folder / kind / LORA)
     return memory
+
+
+def _owner(memory: VisMem) -> dict[str, Any]:
+    """What a VLM must be like for a memory to fit it."""
+    return {
+        "model_type": memory.vlm.config.model_type, "vocabulary": memory.tokens.first, "width": memory.parts.width,
+    }  # fmt: skip
 
 
 def _adapters(memory: VisMem) -> Iterator[tuple[str, Adapters]]:
@@ -93,15 +95,6 @@ def _peft_config(memory: VisMem, adapters: Adapters) -> dict[str, Any]:
         "peft_type": "LORA", "r": memory.config.rank, "lora_alpha": memory.config.alpha, "lora_dropout": 0.0,
         "bias": "none", "target_modules": _layer_names(memory, adapters), "inference_mode": True,
     }  # fmt: skip
-
-
-def _write(state: dict[str, Tensor], path: Path, dtype: torch.dtype | None) -> None:
-    cast = {name: tensor.to(dtype or tensor.dtype).contiguous().cpu() for name, tensor in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(cast, temporary)
-    temporary.chmod(0o644)
-    os.replace(temporary, path)
 
 
 def _load(state: dict[str, Tensor], path: Path) -> None:

@@ -7,10 +7,12 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -127,6 +129,38 @@ def save_weights(state: dict[str, Tensor], folder: Path, dtype: torch.dtype | No
             os.replace(file, folder / file.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_config(folder: Path, kind: str, what: str, maker: str) -> dict[str, Any]:
+    """``config.json`` of a folder of ours, whose ``model_type`` is ``kind``, without it.
+
+    Args:
+        what: is sought there, for messages.
+        maker: the command that writes one.
+
+    Raises:
+        CheckpointError: there is none, or it is of something else.
+    """
+    path = folder / "config.json"
+    try:
+        data = json.loads(path.read_text())
+        found = data.pop("model_type")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no {what} in {folder}: config.json is missing (`{maker}` writes one)") from error
+    except (json.JSONDecodeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no config: {error!r}") from error
+    if found != kind:
+        raise CheckpointError(f"{path} is of a {found!r}, not of a {what} ({kind!r})")
+    return data
+
+
+def save_tensors(state: dict[str, Tensor], path: Path, dtype: torch.dtype | None = None) -> None:
+    """Write one safetensors file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    save_file({name: t.detach().to("cpu", dtype).contiguous() for name, t in state.items()}, temporary)
+    temporary.chmod(0o644)
+    os.replace(temporary, path)
 
 
 def write_json(path: Path, data: dict) -> None:

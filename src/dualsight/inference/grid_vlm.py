@@ -6,7 +6,6 @@ construction, and nothing that it does afterwards can look at it again. What run
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
 
-from dualsight.checkpoints.weights import WeightFiles, load_weights, save_weights, write_json
+from dualsight.checkpoints.weights import WeightFiles, load_weights, read_config, save_weights, write_json
 from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, SENTENCE, VOCABULARY, GridTalk, Talk, filler, fillers
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import Kind, VisMem, VisMemConfig
@@ -63,7 +62,7 @@ class PolicyConfig:
 SMALL = PolicyConfig(GridTalk(size=3, colors=4, types=("color",)), ("color",), 1, 48, 2, 64, 3, 4, 16)
 """Nine cells and four colours, on which a spike passed the gate."""
 FULL = PolicyConfig()
-MEMORY = VisMemConfig(4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, max_invocations=64)
+MEMORY = VisMemConfig(4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64)
 """Of a memory around either."""
 
 
@@ -179,16 +178,11 @@ def load_policy(folder: Path) -> tuple[InternVLForConditionalGeneration, PolicyC
     """What `save_policy` wrote.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is another model's folder.
+        CheckpointError: there is none, or it is another model's folder.
+        ValueError: its config has what no policy has.
     """
-    path = folder / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"no policy in {folder}: config.json is missing (`dualsight train policy` writes one)")
-    data = json.loads(path.read_text())
-    if data.pop("model_type", None) != "grid_vlm":
-        raise ValueError(f"{path} is not of a GridTalk policy ('grid_vlm')")
-    config = build(PolicyConfig, data, str(path))
+    data = read_config(folder, "grid_vlm", "policy", "dualsight train policy")
+    config = build(PolicyConfig, data, f"{folder}/config.json")
     vlm = new_policy(config)
     load_weights(vlm, WeightFiles(folder))
     return vlm.eval(), config

@@ -78,8 +78,8 @@ def linear_layers(module: nn.Module, pattern: str) -> dict[str, nn.Linear]:
 class Whitening(nn.Module):
     """``(x - mean) Z``: inputs with unit covariance in every direction, once ``fit`` has seen some.
 
-    Hidden states of a trained model vary a thousand times more in some directions than in others, and where something
-    *is* tends to lie in the quiet ones: without whitening a query never learns to ask for a place.
+    Hidden states of a trained model vary far more in some directions than in others, and where something *is* can lie
+    in the quiet ones, which a query then learns of last. On nine cells it was learnt with whitening and not without.
     """
 
     def __init__(self, width: int):
@@ -182,7 +182,7 @@ class Slots(nn.Module):
 
     Each slot starts from the learnt ``M_init`` and, if ``seeded``, from a mixture of the queries. The paper has M_init
     alone: the frozen layers must then carry each query over to the slots by themselves, for which they were not
-    trained, and what comes out stays a gist of the image (docs/log.md: 44 % against 99.9 %).
+    trained. (Under a linear head on the latents, on nine cells: 44 % against 99.9 %; docs/log.md.)
     """
 
     def __init__(self, queries: int, slots: int, inner: int, width: int, seeded: bool):

@@ -57,6 +57,10 @@ class Anatomy(ABC):
         """All ids that mark visual places; a model never says them."""
         return (self.image_token,)
 
+    def shows(self, ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
+        """Which ids are such marks."""
+        return torch.isin(ids, torch.tensor(self.vision_ids, device=ids.device))
+
     def positions(
         self, ids: Int[Tensor, "B L"], there: Bool[Tensor, "B L"], inputs: Mapping[str, Any]
     ) -> Int[Tensor, "*axes B L"]:

@@ -16,7 +16,8 @@ memories are formed, so that one pass over it gives the logits of its roll-out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+import math
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -285,6 +286,25 @@ class VisMem(nn.Module):
         self.builder.whiten_v.fit(seen)
         self.builder.whiten_h.fit(said)
 
+    @torch.no_grad()
+    def fit_calls(
+        self, input_ids: Int[Tensor, "B L"], attention_mask: Int[Tensor, "B L"], share: float = 0.5, **vision: Any
+    ) -> None:
+        """Set what says <short> and <long> such that, behind delimiters of these sequences, memory is called with
+        probability ``share``, either kind alike: least squares on logits, ``w h = logsumexp(others) + log-odds``.
+
+        Rewards can only teach what is tried now and then, and from a delimiter's row memory is called next to never:
+        a model is all but certain of what follows a delimiter, and it is no other delimiter.
+        """
+        outputs = self.vlm(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **vision)
+        at = torch.isin(input_ids, torch.tensor(self.delimiters, device=input_ids.device)) & attention_mask.bool()
+        hidden = outputs.hidden_states[-1][at].double()
+        odds = math.log(share / (1 - share)) - math.log(len(KINDS))
+        wanted = outputs.logits[at].double().logsumexp(-1) + odds
+        square = hidden.T @ hidden
+        ridge = 1e-4 * square.trace() / len(square) * torch.eye(len(square)).to(square)
+        self.tokens.heads.copy_(torch.linalg.solve(square + ridge, hidden.T @ wanted).expand(len(KINDS), -1))
+
     def chosen(self, input_ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
         """Which tokens somebody chose: not the placeholders and ends, which the grammar sets."""
         return ~torch.isin(input_ids, torch.tensor(self.tokens.set, device=input_ids.device))
@@ -333,6 +353,17 @@ class MemoryTokens(nn.Module):
 
     def begin_of(self, kind: Kind) -> int:
         return self.begin[KINDS.index(kind)]
+
+
+TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+"""Inputs with a column for each token; all others describe images."""
+
+
+def ends_of(vlm: Any) -> list[int]:
+    """Tokens that end an answer."""
+    ends = vlm.generation_config.eos_token_id
+    ends = vlm.config.get_text_config().eos_token_id if ends is None else ends
+    return [] if ends is None else list(ends) if isinstance(ends, Sequence) else [ends]
 
 
 def delimiters_of(tokenizer: PreTrainedTokenizerBase, marks: str = ",.;:\n") -> list[int]:
@@ -441,17 +472,13 @@ class Stream:
     def states(self) -> tuple[Float[Tensor, "n D"], Float[Tensor, "m D"]]:
         """All that the query builder could read so far: visual tokens, and hidden states of the rest."""
         hidden = torch.cat([piece[0] for piece in self._pieces], 1)
-        return self._tokens[self._visual.there], hidden[self.there & ~self._shows(self.ids)]
-
-    def _shows(self, ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
-        """Which ids are places of images."""
-        return torch.isin(ids, torch.tensor(self.memory.parts.vision_ids, device=ids.device))
+        return self._tokens[self._visual.there], hidden[self.there & ~self.memory.parts.shows(self.ids)]
 
     # --- forming --------------------------------------------------------------------------------------------------
 
     def _keep_visual(self, ids: Tensor, deep: Tensor, cos: Tensor, sin: Tensor) -> None:
         """Visual tokens of each row, as they enter the decoder and as they enter its last layers, padded behind."""
-        visual = self._shows(ids)
+        visual = self.memory.parts.shows(ids)
         order = visual.long().sort(dim=1, descending=True, stable=True).indices[:, : int(visual.sum(1).max())]
         there = visual.gather(1, order)
 

@@ -19,11 +19,9 @@ from dualsight.checkpoints.weights import save_weights
 from dualsight.data.scene_labels import NOTHING, WORDS, LabelledScenes, PatchLabels
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.encoders import Encoder
+from dualsight.train.janus_sources import ENDLESS
 from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process
 from dualsight.types import Frame
-
-ENDLESS = 1_000_000
-"""Scenes are made as they are asked for: so many different ones."""
 
 
 class FigurePretraining(nn.Module):

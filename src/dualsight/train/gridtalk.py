@@ -78,13 +78,16 @@ class PolicyTraining(nn.Module):
 
 
 class MemoryTalks(Dataset):
-    """Batch ``i`` of the warm start: talks of some length with memories of one kind at their last delimiters, whose
-    answers are learnt. What lies before is read once for all of them.
+    """Batch ``i`` of the warm start: talks of some length with memories of one kind behind some of their last
+    delimiters, whose answers are learnt. What lies before is read once for all of them.
+
+    Segments are of all lengths, as they are where a model decides by itself when it calls: the first one begins behind
+    the image or one sentence before the first call.
 
     Args:
         kinds: drawn from, batch by batch.
         sentences: how long talks are, from and to; late ones by default, so that no answer can do without memory.
-        calls: memories in a talk.
+        calls: memories in a talk, among its last ``2 * calls`` sentences.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class MemoryTalks(Dataset):
     ):
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
         self.kinds, self.calls = kinds, calls
-        self.sentences = sentences or (config.late + calls - 1, config.late + calls + 2)
+        self.sentences = sentences or (config.late + 2 * calls - 1, config.late + 2 * calls + 2)
         self.make = TalkBatch(config, memory)
 
     def __len__(self) -> int:
@@ -111,17 +114,15 @@ class MemoryTalks(Dataset):
         count = int(rng.integers(self.sentences[0], self.sentences[1] + 1))
         talks = [sample_talk(self.config.task, count, rng) for _ in range(self.batch)]
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
-        learn = range(max(0, count - self.calls), count)
+        last = range(max(0, count - 2 * self.calls), count)
+        learn = sorted(rng.choice(last, min(self.calls, len(last)), replace=False).tolist())
         batch = self.make(talks, rng, calls=[Call(sentence, kind) for sentence in learn], learn=learn)
         answers = batch.pop("answers")
         for name in ("input_ids", "attention_mask", "labels"):  # nothing is learnt behind the last answer
-            batch[name] = batch[name][:, : answers[-1]]
-        return batch | {"prompt": torch.tensor(_segment(answers, learn[0], len(self.config.image)))}
-
-
-def _segment(answers: Tensor, sentence: int, prompt: int) -> int:
-    """Where the segment of a first memory begins: behind the sentence before it, as if a memory had stood there."""
-    return prompt if sentence == 0 else int(answers[sentence - 1]) + 2
+            batch[name] = batch[name][:, : answers[learn[-1]]]
+        near = learn[0] > 0 and rng.random() < 0.5
+        begin = int(answers[learn[0] - 1]) + 2 if near else len(self.config.image)
+        return batch | {"prompt": torch.tensor(begin)}
 
 
 class MemoryTraining(nn.Module):
@@ -172,6 +173,7 @@ def warm_start(
     memory.fit_whitening(seen["input_ids"], seen["attention_mask"], pixel_values=seen["pixel_values"])
     fit(MemoryTraining(memory), plan, run)
     fit_constant(memory, MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds))
+    memory.fit_calls(seen["input_ids"], seen["attention_mask"], pixel_values=seen["pixel_values"])
     if is_main_process():
         save_memory(memory, run.out)
     return run.out

@@ -56,7 +56,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.checkpoints.weights import WeightFiles, check_names
 from dualsight.data.files import Log, read_lines, write_json, write_lines
-from dualsight.models.vismem import KINDS, Invocation, Latents, VisMem
+from dualsight.models.vismem import KINDS, TEXT_INPUTS, Invocation, Latents, VisMem, ends_of
 from dualsight.train.rewards import Reward, Row
 from dualsight.train.trainer import Examples, Progress, Run, console
 
@@ -64,8 +64,6 @@ Decode = Callable[[list[int]], str]
 """Ids of an answer, without those of memory -> its text."""
 PARTS = {"memory": ("builder", "relook", "short", "long"), "invocation": ("tokens",)}
 """What each stage trains."""
-TEXT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
-"""Inputs with a column for each token; the others describe images."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +219,6 @@ class Script(LogitsProcessor):
         return scores
 
 
-def ends_of(vlm: Any) -> list[int]:
-    """Tokens that end an answer."""
-    ends = vlm.generation_config.eos_token_id
-    ends = vlm.config.get_text_config().eos_token_id if ends is None else ends
-    return [] if ends is None else list(ends) if isinstance(ends, Sequence) else [ends]
-
-
 @contextmanager
 def plain_sampling(vlm: Any, answer: int, temperature: float, copies: int) -> Generator[None]:
     """Within, ``vlm.generate`` samples from the softmax of its logits over the temperature and from nothing else: top-k
@@ -330,8 +321,8 @@ class Learner:
         if c.latents == "gaussian":
             drawn = Drawn(c.group, self.spread, seed)
         with anywhere(memory, wide):
-            ids, calls = self._sample(inputs, mode, c.group, seed, latents=drawn)
-        base = self._scores(row, self._sample(inputs, "off", c.base_group, seed + 1)[0][:, prompt:])
+            ids, calls = self.sample(inputs, mode, c.group, seed, latents=drawn)
+        base = self._scores(row, self.sample(inputs, "off", c.base_group, seed + 1)[0][:, prompt:])
         scores, number = self._scores(row, ids[:, prompt:]), _calls_of_rows(calls, c.group)
         rewards, metrics = scores, {}
         if c.stage == "invocation":
@@ -346,7 +337,7 @@ class Learner:
             **{f"calls_{kind}": float(number[:, i].float().mean()) for i, kind in enumerate(KINDS)},
             **{f"advantage_{name}": float(of.abs().mean()) for name, of in by_baseline.items()},
         }  # fmt: skip
-        vision = {name: value for name, value in inputs.items() if name not in TEXT}
+        vision = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
         parts = []
         for rows in counts.any(1).nonzero()[:, 0].split(c.rows):
             if len(rows):
@@ -393,7 +384,7 @@ class Learner:
                              f"of which {int(there.sum())} are there: make them of one row at a time")  # fmt: skip
         return inputs
 
-    def _sample(
+    def sample(
         self,
         inputs: dict[str, Tensor],
         mode: str,
@@ -402,6 +393,7 @@ class Learner:
         processors: Sequence[LogitsProcessor] = (),
         latents: Latents | None = None,
     ) -> tuple[Int[Tensor, "R L"], list[Invocation]]:
+        """``copies`` answers to each prompt by plain sampling, with their prompt, and the memories that they called."""
         c, ids = self.config, inputs["input_ids"]
         devices = [ids.device] if ids.is_cuda else []
         with plain_sampling(self.memory.vlm, c.answer, c.temperature, copies), torch.random.fork_rng(devices):
@@ -413,15 +405,15 @@ class Learner:
         """S of the answers if each had first called the other kind, and gone on from there with the same seed; S of the
         answer itself where it called nothing, or where the other kind is too long."""
         prompt = inputs["input_ids"].shape[1]
-        scripts = [self._turn(said) for said in ids[:, prompt:].tolist()]
+        scripts = [self.turn(said) for said in ids[:, prompt:].tolist()]
         if not any(scripts):
             return scores
         whole = [script or said for script, said in zip(scripts, ids[:, prompt:].tolist(), strict=True)]
-        others, _ = self._sample(inputs, "learned", len(ids), seed, [Script(whole, prompt)])
+        others, _ = self.sample(inputs, "learned", len(ids), seed, [Script(whole, prompt)])
         turned = torch.tensor([bool(script) for script in scripts])
         return torch.where(turned, self._scores(row, others[:, prompt:]), scores)
 
-    def _turn(self, said: list[int]) -> list[int]:
+    def turn(self, said: list[int]) -> list[int]:
         """An answer up to its first call, and the call of the other kind; nothing, if there is no call or no room."""
         begin = self.memory.tokens.begin
         for place, token in enumerate(said):

@@ -47,8 +47,8 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from dualsight.checkpoints.vismem import save_memory
-from dualsight.models.vismem import KINDS, VisMem
-from dualsight.train.grpo import GRPO, TEXT, Learner, Script, advantages, anywhere, shaped
+from dualsight.models.vismem import KINDS, TEXT_INPUTS, VisMem
+from dualsight.train.grpo import GRPO, Learner, Script, advantages, anywhere, shaped
 from dualsight.train.rewards import Reward
 from dualsight.train.trainer import Progress, Run, console
 
@@ -174,7 +174,7 @@ class Policy(nn.Module):
     ) -> Int[Tensor, "R L"]:
         """An answer to each prompt, padded on the left, by plain sampling: see `settings`."""
         script: list[LogitsProcessor] = [Script(self.scripts, input_ids.shape[1])] if self.scripts else []
-        return self.learner._sample({"input_ids": input_ids, **inputs}, self.mode, 1, self.seed, script)[0]
+        return self.learner.sample({"input_ids": input_ids, **inputs}, self.mode, 1, self.seed, script)[0]
 
     def forward(
         self, input_ids: Int[Tensor, "R L"], attention_mask: Int[Tensor, "R L"], prompt: int, **inputs: Any
@@ -185,7 +185,7 @@ class Policy(nn.Module):
             prompt: columns of the prompts.
         """
         learner, said = self.learner, input_ids[:, prompt:]
-        vision = {name: value for name, value in inputs.items() if name not in TEXT}
+        vision = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
         logits = self.memory.score(input_ids, attention_mask, prompt, **vision)[:, prompt - 1 : -1]
         logits = learner.sampled_logits(logits, input_ids, prompt)
         chosen = logits.gather(-1, said[..., None])[..., 0] - logits.logsumexp(-1)
@@ -286,7 +286,7 @@ class MemoryGRPOTrainer(GRPOTrainer):
                 self._base = Answered(rows, others[3], others[1])
             if self._penalises:
                 policy.mode, policy.seed = "learned", seed
-                policy.scripts = [learner._turn(ids) or ids for ids in said]
+                policy.scripts = [learner.turn(ids) or ids for ids in said]
                 others = super()._generate(prompts)
                 self._turned = Answered(list(range(len(prompts))), others[3], others[1])
         return tuple(answers)
