@@ -638,6 +638,58 @@ def train_memory(
     warm_start(policy, config, run, KINDS if kinds == "both" else (kinds,))
 
 
+def train_grpo(
+    vlm: Path,
+    out: Path,
+    stage: Literal["memory", "invocation"],
+    memory: Path | None = None,
+    data: Path | None = None,
+    reward: str = "exact",
+    steps: PositiveInt = 100,
+    learning_rate: float = 0.0,
+    batch: PositiveInt = 8,
+    group: PositiveInt = 16,
+    answer: PositiveInt = 256,
+    cost: float = 0.0,
+    alpha: float = 0.3,
+    beta: float = 0.015,
+    seed: int = 42,
+) -> None:
+    """Train the memory of a VLM by rewards: stage memory, then stage invocation.
+
+    Args:
+        vlm: a folder with a VLM of transformers, or an output of `train policy`; it stays frozen.
+        out: checkpoints, metrics.jsonl, and the memory at the end. The same command resumes.
+        stage: memory trains what is formed, invocation when it is called.
+        memory: the one to begin with, of `train memory` or of this command; without it a new one.
+        data: lines of JSON with question, answer and image (or whole conversations); talks about grids for a policy.
+        reward: exact, numeric, choice, or module:function on the Python path.
+        steps: of the optimiser.
+        learning_rate: its peak; the paper's for the stage where it is not given.
+        batch: prompts per step and process.
+        group: answers to a prompt.
+        answer: tokens of an answer at most, those of its memories among them.
+        cost: of a call, in stage invocation.
+        alpha: weight of the penalties of stage invocation.
+        beta: weight of the KL to the memory before training.
+        seed: of prompts and answers.
+    """
+    from dualsight.checkpoints.vismem import load_memory
+    from dualsight.models.vismem import VisMem
+    from dualsight.train.grpo import GRPO, run_of, train
+    from dualsight.train.prompts import task_of
+
+    task = task_of(vlm, data, reward, seed)
+    if memory:
+        trained = load_memory(task.vlm, memory)
+    else:
+        trained = VisMem(task.vlm, task.delimiters)
+    config = GRPO(stage, group, min(4, group), answer=answer, cost=cost, alpha=alpha, beta=beta)
+    changes: dict[str, Any] = {"learning_rate": learning_rate} if learning_rate else {}
+    run = run_of(stage, out, steps, batch=batch, seed=seed, **changes)
+    train(trained, task.rows, task.reward, task.decode, config, run)
+
+
 def _ratio(text: str) -> list[int]:
     """``5:1:4`` as numbers."""
     if not re.fullmatch(r"\d+:\d+:\d+", text):
@@ -836,6 +888,7 @@ COMMANDS: dict[str, Any] = {
         "janus": train_janus,
         "policy": train_policy,
         "memory": train_memory,
+        "grpo": train_grpo,
     },
     "chat": chat,
     "draw": draw,

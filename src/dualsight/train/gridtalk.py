@@ -45,7 +45,7 @@ class PolicyTalks(Dataset):
     def __init__(self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.1):
         self.task, self.batch, self.batches, self.seed = replace(config.task, types=config.taught), batch, batches, seed
         self.interleaved, self.most = interleaved, config.reach // (SENTENCE + config.task.fillers)
-        self.make = TalkBatch(config)
+        self.make, self.visual_tokens = TalkBatch(config), config.visual_tokens
 
     def __len__(self) -> int:
         return self.batches
@@ -59,19 +59,31 @@ class PolicyTalks(Dataset):
         again = [number for number in range(sentences) if rng.random() < self.interleaved]
         batch = self.make(talks, rng, again)
         del batch["answers"]
-        return batch
+        places = np.tile(np.arange(self.visual_tokens), (len(batch["pixel_values"]), 1))
+        return batch | {"order": torch.from_numpy(rng.permuted(places, axis=1))}
 
 
 class PolicyTraining(nn.Module):
-    """A VLM under the cross-entropy of its answers."""
+    """A VLM under the cross-entropy of its answers.
+
+    The visual tokens of an image come in any order: what a token shows and where must stand in the token. A language
+    model that counts tokens instead cannot read a few of them that stand elsewhere, which is what memory is.
+    """
 
     def __init__(self, vlm: InternVLForConditionalGeneration):
         super().__init__()
         self.vlm = vlm
 
-    def forward(self, labels: Tensor, **batch: Tensor) -> dict[str, Tensor]:
-        learnt = labels != IGNORE
-        hidden = self.vlm.model(**batch, use_cache=False).last_hidden_state
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, pixel_values: Tensor, order: Tensor
+    ) -> dict[str, Tensor]:
+        learnt, model = labels != IGNORE, self.vlm.model
+        seen = torch.stack(list(model.get_image_features(pixel_values=pixel_values).pooler_output))  # (images, V, D)
+        seen = seen.take_along_dim(order[..., None], 1)
+        embedded = model.get_input_embeddings()(input_ids)
+        embedded = embedded.masked_scatter((input_ids == INDEX["<seen>"])[..., None], seen)
+        text = model.language_model(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False)
+        hidden = text.last_hidden_state
         logits, targets = self.vlm.lm_head(hidden[learnt]), labels[learnt]
         right = (logits.argmax(-1) == targets).float().mean()
         return {"loss": F.cross_entropy(logits, targets), "right": right}

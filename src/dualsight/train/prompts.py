@@ -1,0 +1,158 @@
+"""What GRPO is given: prompts with their images, as inputs of a VLM, and what an answer is compared with."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
+
+from dualsight.checkpoints.weights import CheckpointError
+from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, VOCABULARY, fillers, sample_talk
+from dualsight.data.json_chats import JsonLines
+from dualsight.data.reader import Chats
+from dualsight.data.rows import BadData
+from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared
+from dualsight.models.vismem import delimiters_of
+from dualsight.pictures import open_picture
+from dualsight.train.grpo import Decode
+from dualsight.train.rewards import Reward, Row, exact_match, multiple_choice, numeric_match
+from dualsight.train.trainer import Examples
+from dualsight.types import IMAGE_MARK, Conversation
+
+
+class Task(NamedTuple):
+    """What a memory is trained on by rewards."""
+
+    vlm: Any
+    delimiters: list[int]
+    rows: Examples
+    reward: Reward
+    decode: Decode
+
+
+def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
+    """Chats for a VLM of transformers; talks about grids for a policy of ours.
+
+    Raises:
+        CheckpointError: the folder holds no VLM.
+        ValueError: there is no such reward, or no data for a VLM.
+    """
+    if data is None:
+        vlm, config = load_policy(folder)
+        rows = GridPrompts(config, 1_000_000, seed, 2 * config.late)
+        return Task(vlm, [INDEX[";"]], rows, begins_with_answer, said)
+    judge = reward_of(reward)
+    try:
+        vlm = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} holds no VLM with its processor: {error}") from error
+    tokenizer = processor.tokenizer
+
+    def decode(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+    return Task(vlm, delimiters_of(tokenizer), ChatPrompts(JsonLines(data), processor), judge, decode)
+
+
+REWARDS: dict[str, Reward] = {"exact": exact_match, "numeric": numeric_match, "choice": multiple_choice}
+
+
+def reward_of(name: str) -> Reward:
+    """A reward by its name, or ``module:function`` on the Python path.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name in REWARDS:
+        return REWARDS[name]
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"reward {name!r}: {error}; expected {', '.join(REWARDS)} or module:function") from error
+
+
+class ChatPrompts:
+    """Chats that end in a right answer, as rows of GRPO: all before it is the prompt.
+
+    Args:
+        chats: such as ``JsonLines(path)``: ``{"question": .., "answer": .., "image": ..}`` on each line, or whole
+            conversations (``data/rows.py``).
+        processor: of the VLM, with a chat template.
+    """
+
+    def __init__(self, chats: Chats, processor: ProcessorMixin):
+        self.chats, self.processor = chats, processor
+
+    def __len__(self) -> int:
+        return len(self.chats)
+
+    def __getitem__(self, index: int) -> Row:
+        """Raises BadData: the row is a drawing, or does not end in an answer."""
+        chat = self.chats[index]
+        if not isinstance(chat, Conversation) or len(chat.turns) < 2 or chat.turns[-1].role != "assistant":
+            raise BadData(f"{self.chats.where(operator.index(index))}: a question and its answer are expected")
+        images = iter(chat.images)
+        messages: list[Any] = [{"role": "system", "content": [_said(chat.system)]}] if chat.system else []
+        messages += [{"role": turn.role, "content": _parts(turn.text, images)} for turn in chat.turns[:-1]]
+        inputs: Any = self.processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )  # fmt: skip
+        text = "\n".join(turn.text.replace(IMAGE_MARK, "").strip() for turn in chat.turns[:-1])
+        return {"inputs": dict(inputs), "prompt": text, "answer": chat.turns[-1].text.strip()}
+
+
+def _said(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _parts(text: str, images: Any) -> list[dict[str, Any]]:
+    """A message whose marks are images."""
+    parts: list[dict[str, Any]] = []
+    for number, piece in enumerate(text.split(IMAGE_MARK)):
+        if number:
+            parts.append({"type": "image", "image": open_picture(next(images))})
+        if piece.strip():
+            parts.append(_said(piece.strip()))
+    return parts
+
+
+class GridPrompts:
+    """Talks about grids, each up to a delimiter: what is asked last may be early or late. Row ``i`` follows from
+    ``seed`` and ``i``."""
+
+    def __init__(self, config: PolicyConfig, rows: int, seed: int, most: int):
+        """
+        Args:
+            most: questions of a talk.
+        """
+        self.config, self.rows, self.seed, self.most = config, rows, seed, most
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, index: int) -> Row:
+        rng = np.random.default_rng((self.seed, index))
+        talk = sample_talk(self.config.task, int(rng.integers(1, self.most + 1)), rng)
+        ids, answers = lay_out(talk, self.config, fillers(self.config.task, len(talk.sentences), rng), {}, rng)
+        words = talk.sentences[-1].words
+        given = ids[: answers[-1] - (ANSWER - ASKED)]
+        inputs = {"input_ids": torch.tensor([given]), "pixel_values": prepared(talk.image)[None]}
+        return {"inputs": inputs, "prompt": said(given), "answer": " ".join(words[ASKED : ANSWER + 1])}
+
+
+def said(ids: list[int]) -> str:
+    """Words of a talk."""
+    return " ".join(VOCABULARY[token] for token in ids if token < len(VOCABULARY))
+
+
+def begins_with_answer(prompt: str, answer: str, row: Row) -> float:
+    """The sentence of a talk is finished with the right word; what is said behind it does not count."""
+    right = row["answer"].split()
+    return float(answer.split()[: len(right)] == right)
