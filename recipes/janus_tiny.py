@@ -3,8 +3,8 @@
     python recipes/janus_tiny.py --out runs/janus              # everything, in order; resumes where it was
     python recipes/janus_tiny.py --out runs/janus --dry-run    # print the commands
 
-Stages: pictures of rooms -> image tokenizer -> understanding encoder -> a new model -> stages I, II and III of the
-paper -> both suites. It draws scenes, and is asked about scenes and rooms: 64 tokens say too little of a room. The
+Stages: pictures of rooms -> image tokenizer -> understanding encoder, on captions and then on what every patch shows
+-> a new model -> stages I, II and III of the paper -> both suites. It draws scenes, and is asked about scenes and rooms: 64 tokens say too little of a room. The
 published learning rates are for models of a billion parameters; `--recipe tiny` has those for this one. Each command
 can be killed: running the recipe again goes on.
 """
@@ -28,9 +28,10 @@ class Recipe:
 
     processes: int = 2
     rooms: str = "0:60"
-    codec_steps: int = 900
+    codec_steps: int = 2500
     encoder_steps: int = 800
-    stages: tuple[tuple[str, int], ...] = (("I", 60), ("II", 350), ("III", 1000))
+    figures_steps: int = 900
+    stages: tuple[tuple[str, int], ...] = (("I", 60), ("II", 700), ("III", 2850))
     """Stage, steps."""
     batch: int = 32
 
@@ -45,7 +46,9 @@ def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
         f"dualsight train codec --data scenes --kind {kind} --out {out}/{kind} --steps {recipe.codec_steps}",
         f"dualsight train encoder --data [scenes,rooms:{out}/rooms] --out {out}/encoder "
         f"--steps {recipe.encoder_steps} --batch 64",
-        f"dualsight train new {data} --out {out}/{generation}-new --codec {out}/{kind} --encoder {out}/encoder "
+        f"dualsight train encoder --data scenes --lesson figures --init {out}/encoder --out {out}/figures "
+        f"--steps {recipe.figures_steps} --batch 64 --learning-rate 0.002",
+        f"dualsight train new {data} --out {out}/{generation}-new --codec {out}/{kind} --encoder {out}/figures "
         f"--generation {generation}",
     ]
     model = out / f"{generation}-new"
@@ -53,7 +56,7 @@ def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
         following = out / f"{generation}-{stage}"
         plan.append(
             f"{several} train janus --init {model} {data} --out {following} --recipe tiny --stage {stage} "
-            f"--steps {steps} --batch {recipe.batch} --capacity 384"
+            f"--steps {steps} --batch {recipe.batch} --capacity 240"
         )
         model = following
     plan += [f"dualsight eval --suite {suite} --model {model} --seed 7" for suite in ("janus-house", "geneval-shapes")]
