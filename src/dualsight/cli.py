@@ -111,7 +111,7 @@ def evaluate(
         prompts: GenEval's evaluation_metadata.jsonl, or DPG-Bench's dpg_bench.csv.
         judge: module:function on the Python path: a detector for geneval, a judge of questions for dpg.
         memory: of gridtalk: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant,
-            or several joined by +.
+            pooled, or several joined by +; relook shows the image again in place of memory.
     """
     if suite == "gridtalk":
         from dualsight.bench.gridtalk import evaluate_folder

@@ -9,7 +9,7 @@ import torch
 
 from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, summary
 from dualsight.checkpoints.vismem import save_memory
-from dualsight.data.gridtalk import INDEX, sample_talk
+from dualsight.data.gridtalk import COLORS, INDEX, sample_talk
 from dualsight.inference.grid_vlm import SMALL, new_policy, save_policy
 from dualsight.models.vismem import Mode, VisMem, VisMemConfig
 
@@ -44,6 +44,23 @@ def test_every_mode_plays(memory, mode):
         assert all(called)
     if mode == "always+short":
         assert set(called) == {"short"}
+
+
+def test_looking_again_is_not_memory(memory):
+    """The image behind every delimiter changes late answers, and no memory is called."""
+    made = talks(3)
+    again, off = play(memory, SMALL, made, None, 1), play(memory, SMALL, made, Mode.parse("off"), 1)
+    assert not any(one.call for one in again)
+    assert [one.said for one in again] != [one.said for one in off]
+    assert evaluate(memory, SMALL, "relook", 5, talks=2).memory == "relook"
+
+
+def test_what_the_next_talk_would_answer_and_ask(memory):
+    made = talks(3)
+    for one in play(memory, SMALL, made, Mode.parse("off"), 1):
+        asked, beside = made[one.talk].sentences[one.index], made[(one.talk + 1) % 3]
+        assert one.other == list(COLORS)[beside.grid.color[asked.cell]]
+        assert one.shared == (beside.sentences[one.index].cell == asked.cell)
 
 
 def test_a_talk_is_played_as_it_is_alone(memory):

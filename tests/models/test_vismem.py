@@ -321,6 +321,21 @@ def test_queries_are_centred_by_their_batch_while_it_is_learnt_and_by_averages_a
     torch.testing.assert_close(centring(queries[:1]), centring(queries)[:1])
 
 
+def test_calls_are_made_as_likely_as_asked(vlm, batch):
+    memory = remember(vlm)
+    there = batch["attention_mask"]
+    memory.fit_calls(batch["input_ids"], there, 0.5, **vision_of(batch) | _kinds(batch))
+    logits = memory.score(batch["input_ids"], there, there.shape[1], **vision_of(batch)).detach().double()
+    at = torch.isin(batch["input_ids"], torch.tensor(memory.delimiters)) & there.bool()
+    share = logits[at].softmax(-1)[:, list(memory.tokens.begin)]
+    torch.testing.assert_close(share[:, 0], share[:, 1])
+    assert 0.4 < float(share.sum(-1).mean()) < 0.6
+
+
+def _kinds(batch):
+    return {name: batch[name] for name in ("mm_token_type_ids",) if name in batch}
+
+
 def test_pooled_visual_tokens_take_the_place_of_latents(vlm, batch):
     memory, entered, pooled = remember(vlm, replace(CONFIG, short=1)), [], {}
 
