@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, summary
+from dualsight.cli import VISMEM
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.data.gridtalk import COLORS, INDEX, sample_talk
 from dualsight.inference.grid_vlm import SMALL, new_policy, save_policy
@@ -111,3 +112,11 @@ def test_a_folder_is_evaluated(memory, tmp_path, capsys):
     result = evaluate_folder(tmp_path, "always", 5, talks=4)
     assert result.calls == {"color": 1.0}
     assert "GridTalk" in capsys.readouterr().out
+
+
+def test_the_shipped_memory_is_used():
+    """It answers about the right image and the right question; by chance 25 %."""
+    late = {}
+    for mode in ("off", "always+short", "always+short+wrong-image", "always+short+wrong-question"):
+        late[mode] = evaluate_folder(VISMEM, mode, 11, talks=48).late
+    assert late.pop("always+short") > 20 + max(late.values())
