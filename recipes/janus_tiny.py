@@ -4,9 +4,9 @@
     python recipes/janus_tiny.py --out runs/janus --dry-run    # print the commands
 
 Stages: pictures of rooms -> image tokenizer -> understanding encoder, on captions and then on what every patch shows
--> a new model -> stages I, II and III of the paper -> both suites. It draws scenes, and is asked about scenes and rooms: 64 tokens say too little of a room. The
-published learning rates are for models of a billion parameters; `--recipe tiny` has those for this one. Each command
-can be killed: running the recipe again goes on.
+-> a new model -> stages I, II and III of the paper -> both suites. It draws scenes, and is asked about scenes and
+rooms: 64 tokens say too little of a room. The published learning rates are for models of a billion parameters;
+`--recipe tiny` has those for this one. Each command can be killed: running the recipe again goes on.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, summary
-from dualsight.cli import VISMEM
 from dualsight.checkpoints.vismem import save_memory
+from dualsight.cli import VISMEM
 from dualsight.data.gridtalk import COLORS, INDEX, sample_talk
 from dualsight.inference.grid_vlm import SMALL, new_policy, save_policy
 from dualsight.models.vismem import Mode, VisMem, VisMemConfig
