@@ -7,13 +7,14 @@ import pytest
 from PIL import Image
 
 from dualsight.checkpoints.vismem import load_memory
+from dualsight.checkpoints.weights import CheckpointError
 from dualsight.cli import main
 from dualsight.data.gridtalk import INDEX
 from dualsight.data.json_chats import JsonLines
 from dualsight.data.rows import BadData
 from dualsight.inference.grid_vlm import MEMORY, SMALL, load_policy
 from dualsight.train.gridtalk import pretrain_policy, warm_start
-from dualsight.train.prompts import ChatPrompts, GridPrompts, begins_with_answer, reward_of, said
+from dualsight.train.prompts import ChatPrompts, GridPrompts, begins_with_answer, reward_of, said, task_of
 from dualsight.train.rewards import exact_match
 from dualsight.train.trainer import Run
 
@@ -102,3 +103,11 @@ def test_both_stages_from_the_command_line(tmp_path):
         memory = out
     assert json.loads((memory / "metrics.jsonl").read_text())["calls_short"] >= 0
     assert load_memory(load_policy(tmp_path / "policy")[0], memory).config == MEMORY
+
+
+def test_folders_that_hold_no_vlm_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match="no policy in .*for a VLM of transformers .*--data"):
+        task_of(tmp_path, None, "exact", 0)
+    (tmp_path / "data.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    with pytest.raises(CheckpointError, match="holds no VLM with its processor"):
+        task_of(tmp_path, tmp_path / "data.jsonl", "exact", 0)

@@ -43,7 +43,10 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
         ValueError: there is no such reward, or no data for a VLM.
     """
     if data is None:
-        vlm, config = load_policy(folder)
+        try:
+            vlm, config = load_policy(folder)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; for a VLM of transformers say what it is asked: --data") from error
         rows = GridPrompts(config, 1_000_000, seed, 2 * config.late)
         return Task(vlm, [INDEX[";"]], rows, begins_with_answer, said)
     judge = reward_of(reward)
@@ -51,7 +54,7 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
         vlm = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} holds no VLM with its processor: {error}") from error
+        raise CheckpointError(f"{folder} holds no VLM with its processor: {str(error).splitlines()[0]}") from error
     tokenizer = processor.tokenizer
 
     def decode(ids: list[int]) -> str:
