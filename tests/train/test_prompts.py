@@ -106,7 +106,7 @@ def test_both_stages_from_the_command_line(tmp_path):
 
 
 def test_folders_that_hold_no_vlm_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match="no policy in .*for a VLM of transformers .*--data"):
+    with pytest.raises(CheckpointError, match=r"no policy in .*for a VLM of transformers .*--data"):
         task_of(tmp_path, None, "exact", 0)
     (tmp_path / "data.jsonl").write_text('{"question": "a", "answer": "b"}\n')
     with pytest.raises(CheckpointError, match="holds no VLM with its processor"):
