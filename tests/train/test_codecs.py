@@ -33,7 +33,6 @@ SMALL_VQ = replace(
     codebook_size=32,
     norm_groups=2,
 )
-
 SMALL_VAE = replace(TINY_VAE, base_channels=8, ch_mult=(1, 2), norm_groups=2)
 
 

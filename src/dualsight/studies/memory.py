@@ -10,17 +10,16 @@ The pass lines are those of the claims' list, as margins: ``-20`` says "better b
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from dualsight.bench.gridtalk import Played, play_all
+from dualsight.bench.scores import score
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import replacing, write_json
+from dualsight.data.gridtalk import TYPES
 from dualsight.inference.grid_vlm import FULL, MEMORY, SMALL, load_policy
 from dualsight.studies.study import Claim, Figure, Study, table, verdict
 from dualsight.train.gridtalk import LAYERS, pretrain_policy, warm_start
@@ -64,7 +63,7 @@ STUDY = Study(
 )  # fmt: skip
 GROUPS: dict[str, Callable[[Played], bool]] = {
     "seen": lambda one: one.type != "text",
-    **{kind: (lambda one, kind=kind: one.type == kind) for kind in ("color", "fine", "kind", "count", "text")},
+    **{kind: (lambda one, kind=kind: one.type == kind) for kind in TYPES},
 }
 
 
@@ -144,7 +143,5 @@ def _by_group(played: Sequence[Played], holds: Callable[[Played], bool]) -> dict
     for group, belongs in GROUPS.items():
         those = [holds(one) for one in played if belongs(one)]
         if those:
-            share = float(np.mean(those))
-            error = 100 * math.sqrt(max(share * (1 - share), 1 / len(those)) / len(those))
-            found[group] = asdict(Figure(100 * share, error))
+            found[group] = asdict(Figure.of(score(sum(those), len(those))))
     return found

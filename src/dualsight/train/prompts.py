@@ -39,8 +39,8 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
     """Chats for a VLM of transformers; talks about grids for a policy of ours.
 
     Raises:
-        CheckpointError: the folder holds no VLM.
-        ValueError: there is no such reward, or no data for a VLM.
+        CheckpointError: the folder holds no VLM, or one of transformers without data.
+        ValueError: there is no such reward.
     """
     if data is None:
         try:
