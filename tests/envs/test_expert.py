@@ -101,6 +101,11 @@ def test_the_plan_tells_where_the_path_leads():
     assert expert.plan(facing_it) == pytest.approx([0, 1, 0, 2, 0, 3, 3], abs=1e-9)
 
 
+def test_what_remains_is_the_way_to_the_goal_through_all_waypoints():
+    expert = Expert(BoxGround(), episode((-3, 0, -2), via=[(0, 0, -2)]), HOUSE)
+    assert expert.plan(Pose(np.zeros(3), 0.0)) == pytest.approx([0, 1, 0, 2, 0, 2, 5])
+
+
 def test_a_point_along_a_path_by_hand():
     path = np.array([[0, 0, 0], [0, 0, 0], [3, 0, 0], [3, 0, 4]], float)
     assert point_along(path, 2).tolist() == [2, 0, 0]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dualsight.data.trajectories import TrajectoryWriter, merge, read_trajectories
+from dualsight.models.janus_vln import EpisodeBatch
 from dualsight.train.features import FeatureStore, fingerprint
 from dualsight.train.imitation import Collate, Imitation, LossWeights, lessons
 from dualsight.train.stages import imitate, new_model, vit_blocks
@@ -91,6 +92,25 @@ def test_the_plan_is_learnt_where_it_is_known(model, walks, tmp_path):
     torch.testing.assert_close(known["loss"], known["action_loss"] + 0.5 * known["plan_loss"])
     assert float(by_hand) == pytest.approx(np.mean([0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]))
     assert not any(name.startswith("plan") for name in model.state_dict())
+
+
+def test_near_the_goal_stop_is_right_too(model, walks, tmp_path):
+    """By hand: a step that has arrived costs -log(p(expert) + p(STOP)), one whose way is longer -log p(expert)."""
+    imitation = Imitation(*model, LossWeights(inflection=1.0, stop=1.0, plan=0.0, arrived=1.5))
+    batch = batch_of(model, walks, tmp_path, [0])
+    batch["plan"][0, :, -1] = torch.tensor([4.0, 2.0, 1.5, 1.0, 0.0])
+    with torch.no_grad():
+        loss = imitation(**batch)["loss"]
+        logits = imitation.model.forward_episodes(
+            EpisodeBatch(
+                previous=imitation.processor.previous(batch["previous"]),
+                **{name: batch[name] for name in ("prompts", "prompt_lengths", "semantic", "spatial", "lengths")},
+            )
+        )
+    odds = logits[0].softmax(-1)[:, imitation.answers[:, 0]]  # (T, 4)
+    right = odds.gather(1, batch["expert"][0][:, None])[:, 0]
+    right[2:4] += odds[2:4, STOP]
+    torch.testing.assert_close(loss, -right.log().mean())
 
 
 def test_padding_changes_no_loss(model, walks, tmp_path):

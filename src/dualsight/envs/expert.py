@@ -87,12 +87,14 @@ class Expert:
 
     def plan(self, pose: Pose) -> list[float]:
         """Where the way leads from ``pose``: metres to the right and ahead of the points that are ``PLAN`` metres on
-        (or of its end), and the metres that remain; 7 numbers. Within the leg to the next waypoint."""
+        (or of the leg's end), and the metres that remain to the goal; 7 numbers."""
         path = self._path(pose.position)
         points = [point_along(path, metres) - pose.position for metres in PLAN]
+        legs = range(self._next + 1, len(self.waypoints))
+        further = sum(self._field(leg).distance(self.waypoints[leg - 1]) for leg in legs)
         return [
             *(float(v) for offset in points for v in (offset @ pose.right, offset @ pose.forward)),
-            float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()),
+            float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum() + further),
         ]
 
     def _choose(self, pose: Pose) -> Action:

@@ -7,6 +7,10 @@ is only what the next unit remembers. Two weights make rare steps count:
         * stop,       where the answer is STOP: one step of an episode
     loss = sum_t w_t * CE(logits_t, a_t) / sum_t w_t  +  plan * huber(W h_t - p_t)
 
+An episode is a success within 3 m of its goal, and the expert's STOP is one step of it. Where at most ``arrived``
+metres remain, STOP is as right as the expert's answer, and the step costs ``-log(p(a_t) + p(STOP))``: a learner who
+cannot tell the last step from the three before it would otherwise have to find STOP unlikely at all of them.
+
 Where the expert said where its way leads (``Expert.plan``), a linear map of the hidden state that the action is read
 from learns to say so too: p_t, the places 1, 2 and 4 m ahead on the path and the metres that remain, tells at every
 step which door is meant, where the action is only to walk on (the progress monitor of arXiv:1901.03035, and more). The
@@ -34,12 +38,14 @@ PLAN_SIZE = 2 * len(PLAN) + 1
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much more than 1 the steps count at which the expert changes its mind, and those at which it stops; and how
-    much the plan counts beside the actions."""
+    """How much more than 1 the steps count at which the expert changes its mind, and those at which it stops; how much
+    the plan counts beside the actions; and where STOP is right, too."""
 
     inflection: float = 2.0
     stop: float = 2.0
     plan: float = 0.3
+    arrived: float = 1.5
+    """Metres from the goal, along the way; known only where there is a plan. 0: the expert's answer alone is right."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,10 @@ class Imitation(nn.Module):
         loss = loss.view_as(answers).sum(-1)  # -log of the probability of the whole answer
         right = ((logits.argmax(-1) == answers) | (answers == EMPTY)).all(-1)
         stop = known & (expert == Action.STOP)
+        arrived = known & ~stop & (plan[..., -1] <= self.weights.arrived)  # never where it is not known (NaN)
+        halt = logits[:, :, 0].log_softmax(-1)[..., self.answers[Action.STOP, 0]]
+        loss = torch.where(arrived, -torch.logaddexp(-loss, halt), loss)
+        right |= arrived & (logits[:, :, 0].argmax(-1) == self.answers[Action.STOP, 0])
         action_loss = (loss * weight).sum() / weight.sum()
         plan_loss = self.plan_loss(hidden[:, :, 0], plan)
         return {
