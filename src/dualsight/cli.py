@@ -78,6 +78,7 @@ def evaluate(
     episodes_per_house: PositiveInt = 10,
     episodes: Path | None = None,
     control: Control = "none",
+    tryout: bool = False,
     seed: int = 0,
     rows: PositiveInt = 4,
     suite: Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk"] | None = None,
@@ -101,6 +102,7 @@ def evaluate(
         episodes_per_house: how many episodes in each.
         episodes: an R2R-CE json.gz file to walk instead.
         control: blind (grey frames) or deaf (no instruction).
+        tryout: the navigator does not step forward again where that has changed nothing.
         seed: of the episodes, or of the suite's test set.
         rows: episodes walked side by side.
         suite: judge a Janus instead: janus-house asks about scenes and rooms, geneval-shapes has it draw; geneval and
@@ -111,7 +113,8 @@ def evaluate(
         prompts: GenEval's evaluation_metadata.jsonl, or DPG-Bench's dpg_bench.csv.
         judge: module:function on the Python path: a detector for geneval, a judge of questions for dpg.
         memory: of gridtalk: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant,
-            pooled, or several joined by +; relook shows the image again in place of memory.
+            pooled, or several joined by +; relook shows the image again in place of memory, and with lone among the
+            words (always+short+lone) memory is called at the last question only, which alone counts.
     """
     if suite == "gridtalk":
         from dualsight.bench.gridtalk import evaluate_folder
@@ -138,14 +141,14 @@ def evaluate(
 
     rules = get_protocol(protocol)
     envs = [HouseEnvironment(rules) for _ in range(rows)]
-    walker = make_agent(agent, control, envs)
+    walker = make_agent(agent, control, envs, tryout)
     if episodes:
         chosen = read_episodes(episodes)
     else:
         chosen = build_episodes(choose_houses(split, house_seeds, houses), episodes_per_house, rules, seed)
     if not chosen:
         raise ValueError("there is nothing to walk: no episode in these houses, or in this file")
-    results = evaluate_houses(out, walker, envs, chosen, describe_agent(agent, control))
+    results = evaluate_houses(out, walker, envs, chosen, describe_agent(agent, control, tryout))
     if results is not None:
         print(last_line(results))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, summary
+from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, play_all, summary
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.cli import VISMEM
 from dualsight.data.gridtalk import COLORS, INDEX, sample_talk
@@ -62,6 +62,14 @@ def test_what_the_next_talk_would_answer_and_ask(memory):
         asked, beside = made[one.talk].sentences[one.index], made[(one.talk + 1) % 3]
         assert one.other == list(COLORS)[beside.grid.color[asked.cell]]
         assert one.shared == (beside.sentences[one.index].cell == asked.cell)
+
+
+def test_a_lone_memory_stands_at_the_last_question(memory):
+    """Nothing else is asked; where nothing is called, it is the last answer of the whole talk."""
+    played = play_all(memory, SMALL, "always+short+lone", 0, 5)
+    assert [(one.talk, one.index, one.call, one.late) for one in played] == [(n, 8, "short", True) for n in range(5)]
+    whole = [one for one in play_all(memory, SMALL, "off", 0, 5) if one.index == 8]
+    assert play_all(memory, SMALL, "off+lone", 0, 5) == whole
 
 
 def test_a_talk_is_played_as_it_is_alone(memory):

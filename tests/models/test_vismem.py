@@ -276,17 +276,26 @@ def test_slots_start_from_queries_or_as_in_the_paper(seeded):
     assert torch.equal(one[:, 2:], other[:, 2:]) == (not seeded)
 
 
-def test_a_second_look_is_a_mixture_of_the_tokens_that_are_there():
+def test_a_second_look_weighs_the_tokens_that_are_there():
     torch.manual_seed(0)
     look = Relook(width=8, queries=2, latents=3, inner=6)
     v, there = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True, True, False, False, False]])
     queries = torch.randn(2, 2, 6)
-    latents = look(queries, v, v, there)
-    assert latents.shape == (2, 3, 8)
-    far = torch.where(there[..., None], v, 100.0)
-    torch.testing.assert_close(look(queries, v, far, there), latents)
-    weights = torch.linalg.lstsq(v[1, :2].T, latents[1].T).solution  # (2 tokens, 3 latents)
-    torch.testing.assert_close(weights.sum(0), torch.ones(3), atol=1e-4, rtol=0)
+    weights = look(queries, v, there)
+    assert weights.shape == (2, 3, 5)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
+    assert (weights[1, :, 2:] == 0).all() and (weights[1, :, :2] > 0).all()
+    torch.testing.assert_close(look(queries, torch.where(there[..., None], v, 100.0), there), weights)
+
+
+def test_second_looks_are_given_call_by_call(memory, batch):
+    """One of each short memory, of the rows that call it; what enters is what they weigh, plus the former's share."""
+    sequences, _ = rollout(memory, batch, "always+short")
+    looks: list[torch.Tensor] = []
+    score(memory, sequences, batch, looks=looks)
+    calls = (sequences[:, batch["input_ids"].shape[1] :] == memory.tokens.begin_of("short")).sum()
+    assert sum(len(weights) for weights in looks) == calls > 0
+    assert all(weights.shape[1] == memory.latents("short") for weights in looks)
 
 
 def test_without_a_second_look_a_memory_is_the_formers_alone(vlm, batch):

@@ -35,12 +35,20 @@ def test_the_image_is_shown_again_now_and_then():
     assert {len(PolicyTalks(SMALL, 2, 40, 0, interleaved=0.0)[index]["pixel_values"]) for index in range(8)} == {2}
 
 
+def test_memories_are_lone_and_looks_are_taught_before_there_are_many(batches=20):
+    memory = VisMem(new_policy(SMALL), [6], CONFIG)
+    plan = MemoryTalks(SMALL, memory, 2, batches, 0)
+    calls = [int(torch.isin(plan[i]["input_ids"][0], torch.tensor(memory.tokens.begin)).sum()) for i in range(batches)]
+    assert calls[:8] == [1] * 8 and max(calls[8:]) > 4
+    assert all((plan[index]["labels"] != IGNORE).sum() == 2 for index in range(batches))  # of the last one only
+    assert [bool(plan[index]["lesson"]) for index in range(batches)] == [True] * 4 + [False] * 16
+
+
 def test_a_memory_learns_the_answer_behind_it():
     torch.manual_seed(0)
     memory = VisMem(new_policy(SMALL), [6], CONFIG)
     training = MemoryTraining(memory)
-    batch = MemoryTalks(SMALL, memory, 6, 10, 0, ("short",))[0]
-    assert (batch["labels"] != IGNORE).sum(1).tolist() == [4] * 6
+    batch = MemoryTalks(SMALL, memory, 6, 10, 0, ("short",))[9]
     losses = learn(training, batch, 30, 1e-2)
     assert losses[-1]["loss"] < 0.85 * losses[0]["loss"]
     assert all(parameter.grad is None for parameter in memory.vlm.parameters())

@@ -27,6 +27,10 @@ from dualsight.models.vismem import KINDS, Kind, Mode, VisMem
 BATCH = 64
 """Talks that are read at once."""
 RELOOK = "relook"
+"""A mode of this task: the image again behind every delimiter, in place of memory."""
+LONE = "lone"
+"""A word of modes of this task: memory at the last question only, which alone counts. Behind others an answer can be
+read off their latents, too."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +52,28 @@ class Played:
 
 
 def play(
-    memory: VisMem, config: PolicyConfig, talks: Sequence[Talk], mode: Mode | None, seed: int, first: int = 0
+    memory: VisMem,
+    config: PolicyConfig,
+    talks: Sequence[Talk],
+    mode: Mode | None,
+    seed: int,
+    first: int = 0,
+    asked: range | None = None,
 ) -> list[Played]:
-    """All questions of some talks of one length.
+    """Questions of some talks of one length.
 
     Args:
         mode: None shows the image again behind every delimiter, without memory.
         first: the number of the first talk.
+        asked: the questions that count and at which memory may be called; all by default.
     """
+    asked = asked or range(len(talks[0].sentences))
     rng = np.random.default_rng((seed, first))
     gaps = fillers(config.task, len(talks[0].sentences), rng)
     words = int(rng.integers(2**31))
     calls: list[dict[int, Kind]] = [{} for _ in talks]
     rules = mode or Mode("off")
-    for index in range(len(gaps)):
+    for index in asked:
         if rules.decision == "forced":
             for row in calls:
                 if rng.random() < rules.share:
@@ -81,7 +93,8 @@ def play(
     played = []
     for number, talk in enumerate(talks):
         beside = talks[(number + 1) % len(talks)]
-        for index, sentence in enumerate(talk.sentences):
+        for index in asked:
+            sentence = talk.sentences[index]
             word, late = names[said[number, index]], plain[index] - 1 - config.visual_tokens > config.reach
             played.append(
                 Played(
@@ -204,7 +217,7 @@ def evaluate(
     """A fresh test set, drawn from ``seed``, in one mode.
 
     Args:
-        mode: see `Mode.parse`; ``relook`` shows the image again behind every delimiter, in place of memory.
+        mode: see `Mode.parse`, or `RELOOK`, or with `LONE` among its words.
         sentences: of a talk; see `sentences_of` for the default.
         out: a file for the figures.
     """
@@ -219,13 +232,15 @@ def play_all(
     memory: VisMem, config: PolicyConfig, mode: str, seed: int, talks: int, sentences: int = 0
 ) -> list[Played]:
     """All questions of the test set that ``seed`` draws. Arguments as for `evaluate`."""
-    rules = None if mode == RELOOK else Mode.parse(mode)
-    rng = np.random.default_rng((seed, 77))
-    made = [sample_talk(config.task, sentences or sentences_of(config), rng) for _ in range(talks)]
+    words = [word for word in mode.split("+") if word != LONE]
+    rules = None if mode == RELOOK else Mode.parse("+".join(words))
+    rng, sentences = np.random.default_rng((seed, 77)), sentences or sentences_of(config)
+    made = [sample_talk(config.task, sentences, rng) for _ in range(talks)]
+    asked = range(sentences - 1 if LONE in mode.split("+") else 0, sentences)
     return [
         one
         for first in track(range(0, talks, BATCH), f"playing {mode}", transient=True)
-        for one in play(memory, config, made[first : first + BATCH], rules, seed, first)
+        for one in play(memory, config, made[first : first + BATCH], rules, seed, first, asked)
     ]
 
 

@@ -44,7 +44,7 @@ def build_episodes(house_seeds: Sequence[int], per_house: int, rules: Protocol, 
     ]
 
 
-def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment]) -> Agent:
+def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment], tryout: bool = False) -> Agent:
     """Who acts in ``envs``: "expert", "random", "forward", or the navigator of a checkpoint folder.
 
     Raises:
@@ -52,15 +52,15 @@ def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment]) -> Age
         CheckpointError: the folder holds no navigator.
     """
     if name not in SIMPLE:
-        return NavigatorAgent.from_pretrained(name, len(envs), control=control)
+        return NavigatorAgent.from_pretrained(name, len(envs), control=control, tryout=tryout)
     if control != "none":
         raise ValueError(f"control {control!r} is for navigators: the {name} agent neither sees nor is told anything")
     return {"expert": ExpertAgent(envs), "random": RandomAgent(), "forward": ForwardAgent()}[name]
 
 
-def describe_agent(name: str, control: str) -> dict:
+def describe_agent(name: str, control: str, tryout: bool = False) -> dict:
     """What a results file says of an agent; a navigator's weights by their hash, since a folder can be trained anew."""
-    described = {"agent": name, "control": control}
+    described = {"agent": name, "control": control, **({"tryout": True} if tryout else {})}
     if name not in SIMPLE:
         digest = hashlib.sha256()
         for file in sorted(Path(name).glob("*.safetensors")):

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dualsight.checkpoints.janus_vln import from_pretrained
 from dualsight.inference.readers import make_reader
+from dualsight.inference.tryout import Tryout
 from dualsight.models.janus_vln import JanusVLN
 from dualsight.models.vln_processor import (
     NO_INSTRUCTION,
@@ -48,6 +49,7 @@ class NavigatorBatch:
     Args:
         control: ``blind`` or ``deaf`` for a control run.
         on_unparsed: the action that stands in for one that cannot be read.
+        tryout: do not step forward again where that has changed nothing (``inference/tryout.py``).
     """
 
     def __init__(
@@ -57,9 +59,12 @@ class NavigatorBatch:
         sessions: int = 1,
         control: Control = "none",
         on_unparsed: Action = Action.TURN_LEFT,
+        tryout: bool = False,
     ):
         if control not in ("none", "blind", "deaf"):
             raise ValueError(f"control is {control!r}; expected none, blind or deaf")
+        if tryout and control == "blind":
+            raise ValueError("tryout looks at frames, which control='blind' hides: choose one of them")
         self.model, self.processor, self.sessions = model, processor, sessions
         self.control, self.on_unparsed = control, on_unparsed
         self.reader = make_reader(model, processor, sessions)
@@ -68,6 +73,7 @@ class NavigatorBatch:
         """Answers that were no action, in each session's episode."""
         self.scores: list[Tensor | None] = [None] * sessions
         """Scores (V,) of the first token of each session's last answer."""
+        self.tryouts = [Tryout() for _ in range(sessions)] if tryout else None
         self._executed = torch.full((sessions,), -1)
 
     @classmethod
@@ -84,7 +90,7 @@ class NavigatorBatch:
         Args:
             device: by default a GPU where there is one.
             memory: another number of ``(initial, recent)`` frames to remember than the model was trained with.
-            options: ``sessions``, ``control`` and ``on_unparsed`` of the constructor.
+            options: ``sessions``, ``control``, ``on_unparsed`` and ``tryout`` of the constructor.
 
         Raises:
             CheckpointError: what is wrong with the folder.
@@ -104,6 +110,8 @@ class NavigatorBatch:
         self.reader.start(row, NO_INSTRUCTION if self.control == "deaf" else instruction)
         self.started[row], self.unparsed[row], self.scores[row] = True, 0, None
         self._executed[row] = -1
+        if self.tryouts:
+            self.tryouts[row] = Tryout()
 
     def act(self, frames: Sequence[Frame | Image.Image], rows: Sequence[int] | None = None) -> list[Action]:
         """One action for each frame; ``rows`` (default: all sessions) says whose frames they are.
@@ -128,6 +136,10 @@ class NavigatorBatch:
                 raise FloatingPointError(f"the scores of session {row} are not finite: the weights are damaged, or too "
                                          "narrow a dtype was chosen")  # fmt: skip
             self.scores[row] = score
+        if self.tryouts:
+            for row, frame in zip(rows, frames, strict=True):
+                executed = int(self._executed[row])
+                self.tryouts[row].see(frame, Action(executed) if executed >= 0 else None)
         return [self._action(row, text) for row, text in zip(rows, texts, strict=True)]
 
     def executed(self, row: int, action: Action) -> None:
@@ -155,6 +167,8 @@ class NavigatorBatch:
             self.unparsed[row] += 1
             action = self.on_unparsed
             logger.warning("session %d said %r, which is no action: %s instead", row, text, action.name)
+        if self.tryouts:
+            action = self.tryouts[row].choose(action, self.action_scores(row))
         self._executed[row] = int(action)
         return action
 

@@ -216,11 +216,12 @@ class Relook(nn.Module):
         """Of what the former makes, which is added."""
 
     def forward(
-        self, queries: Float[Tensor, "R K E"], white: Tokens, v: Tokens, there: Bool[Tensor, "R V"]
-    ) -> Float[Tensor, "R N D"]:
+        self, queries: Float[Tensor, "R K E"], white: Tokens, there: Bool[Tensor, "R V"]
+    ) -> Float[Tensor, "R N V"]:
+        """Where each latent looks: its weights of the visual tokens."""
         asked = self.ask(self.mix @ queries)
         scores = self.tau * asked @ self.key(white).transpose(1, 2) / math.sqrt(asked.shape[-1])
-        return scores.masked_fill(~there[:, None], torch.finfo(scores.dtype).min).softmax(-1) @ v
+        return scores.masked_fill(~there[:, None], torch.finfo(scores.dtype).min).softmax(-1)
 
 
 # --- short: through the vision encoder --------------------------------------------------------------------------------

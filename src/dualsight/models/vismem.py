@@ -86,7 +86,8 @@ class Mode:
     share: float = 1.0
     """Of delimiters at which memory is forced."""
     kinds: tuple[Kind, ...] = KINDS
-    content: Literal["own", "wrong-image", "wrong-question", "noise", "constant", "pooled"] = "own"
+    content: Literal["own", "wrong-image", "wrong-question", "noise", "constant", "pooled", "seen"] = "own"
+    """``seen``: the visual tokens themselves, of which a `Latents` has to choose; not a word of ``parse``."""
 
     @classmethod
     def parse(cls, text: str) -> Mode:
@@ -244,6 +245,7 @@ class VisMem(nn.Module):
         content: str | Mode = "learned",
         seed: int = 0,
         latents: Latents | None = None,
+        looks: list[Float[Tensor, "R N V"]] | None = None,
         **vision: Any,
     ) -> Float[Tensor, "B L W"]:
         """Logits of whole sequences with their memories, as in the roll-out that said them; differentiable in the
@@ -253,10 +255,11 @@ class VisMem(nn.Module):
             prompt: columns that were given, images among them. Rows may be padded on the left.
             content: a mode that says what the latents are; when memory is called stands in the ids.
             latents: may change what enters, such as to what entered in a roll-out.
+            looks: is given the weights of every second look, call by call.
             vision: pixel values and what comes with them, for the stock model.
         """
         mode = content if isinstance(content, Mode) else Mode.parse(content)
-        stream = Stream(self, mode, input_ids, attention_mask.bool(), prompt, vision, seed, latents=latents)
+        stream = Stream(self, mode, input_ids, attention_mask.bool(), prompt, vision, seed, 1, latents, looks)
         positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
         calls = (input_ids[:, prompt:, None] == torch.tensor(self.tokens.begin, device=input_ids.device)).any(-1).any(0)
         cuts = [prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), input_ids.shape[1]]
@@ -392,6 +395,7 @@ class Stream:
         seed: int = 0,
         copies: int = 1,
         latents: Latents | None = None,
+        looks: list[Float[Tensor, "R N V"]] | None = None,
     ):
         """
         Args:
@@ -400,9 +404,10 @@ class Stream:
             inputs: what describes the images.
             copies: sequences that are made of each row.
             latents: see `Latents`.
+            looks: is given the weights of every second look.
         """
         self.memory, self.mode, self.inputs, self.copies = memory, mode, inputs, copies
-        self.latents = latents
+        self.latents, self._looks = latents, looks
         self.ids, self.prompt = ids, prompt
         self.there = there.repeat_interleave(copies, 0)
         rows = len(self.there)
@@ -505,22 +510,29 @@ class Stream:
         return hidden, Place(deep, cos, sin, there & given[rows, first : self.columns])
 
     def _remember(self, kind: Kind, rows: list[int]) -> None:
-        latents = self._form(kind, rows)
-        memory = self.memory
-        if self.mode.content == "noise":
-            noise = torch.randn(latents.shape, generator=self._rng).to(latents)
-            latents = noise * latents.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
-        elif self.mode.content == "constant":
-            latents = memory.constant[kind].expand_as(latents)
-        elif self.mode.content == "pooled":
-            seen = (self._tokens[row, self._visual.there[row]] for row in rows)
-            latents = torch.stack([F.adaptive_avg_pool1d(tokens.T, latents.shape[1]).T for tokens in seen])
+        latents = self._content(kind, rows)
         if self.latents is not None:
             latents = self.latents(rows, latents)
         for row, latent in zip(rows, latents, strict=True):
             self.waiting[row] = latent
             self.invocations.append(Invocation(row, self.columns - 1, kind))
             self.segment[row] = self.columns + len(latent) + 1  # behind the token that ends the pair
+
+    def _content(self, kind: Kind, rows: list[int]) -> Float[Tensor, "R N D"]:
+        """What enters: what is formed, or what the mode puts in its place."""
+        memory, content = self.memory, self.mode.content
+        if content == "constant":
+            return memory.constant[kind].expand(len(rows), -1, -1)
+        if content == "seen":
+            return self._tokens[rows]
+        if content == "pooled":
+            seen = (self._tokens[row, self._visual.there[row]] for row in rows)
+            return torch.stack([F.adaptive_avg_pool1d(tokens.T, memory.latents(kind)).T for tokens in seen])
+        latents = self._form(kind, rows)
+        if content == "noise":
+            noise = torch.randn(latents.shape, generator=self._rng).to(latents)
+            return noise * latents.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+        return latents
 
     def _form(self, kind: Kind, rows: list[int]) -> Float[Tensor, "R N D"]:
         memory, visual = self.memory, self._visual
@@ -531,8 +543,10 @@ class Stream:
             latents = memory.short(queries, self._image_keys, [self._images[row] for row in looked])
             if memory.relook is None:
                 return latents
-            again = memory.relook(queries, self._white[looked], self._tokens[looked], visual.there[looked])
-            return again + memory.relook.share * latents
+            weights = memory.relook(queries, self._white[looked], visual.there[looked])
+            if self._looks is not None:
+                self._looks.append(weights)
+            return weights @ self._tokens[looked] + memory.relook.share * latents
         seen = [(keys[looked], values[looked]) for keys, values in self._deep_keys]
         return memory.long(queries, seen, visual.there[looked], segment)
 

@@ -35,11 +35,16 @@ ARMS = {
     "noise": "always+short+noise",
     "wrong image": "always+short+wrong-image",
     "wrong question": "always+short+wrong-question",
+    "lone": "always+short+lone",
+    "lone constant": "always+short+constant+lone",
+    "lone wrong image": "always+short+wrong-image+lone",
+    "lone wrong question": "always+short+wrong-question+lone",
     "pooled": "always+short+pooled",
     "relook": "relook",
 }
 """Ways of calling memory, as `evaluate` takes them. ``pooled`` puts averages of the visual tokens in the place of
-latents, ``relook`` shows the whole image again."""
+latents, ``relook`` shows the whole image again. What latents are made of is told by ``lone`` ones: where every question
+has a memory, an answer can be read off those of the questions before, too."""
 STUDY = Study(
     "memory",
     (),
@@ -47,12 +52,12 @@ STUDY = Study(
         Claim("C1 the image is lost: late questions are 30 points worse", "off, early", "off, late", "seen", -30),
         Claim("C1 questions that need no image are not (10)", "off, late", "off, early", "text", 10),
         Claim("C2 short memory restores 20 points", "short, late", "off, late", "seen", -20),
-        Claim("C3a it is not the mere presence of latents: 20 points over constant ones", "short, late",
-              "constant, late", "seen", -20),
-        Claim("C3b memory of another image falls to constant latents + 5", "constant, late", "wrong image, late",
-              "seen", 5),
+        Claim("C3a it is not the mere presence of latents: 20 points over constant ones", "lone, late",
+              "lone constant, late", "seen", -20),
+        Claim("C3b memory of another image falls to constant latents + 5", "lone constant, late",
+              "lone wrong image, late", "seen", 5),
         Claim("C3c memory for another question falls to what both ask + constant latents + 5", "predicted, late",
-              "wrong question, late", "seen", 5),
+              "lone wrong question, late", "seen", 5),
         Claim("C4 at least as good as as many averages of visual tokens", "short, late", "pooled, late", "seen"),
         Claim("C4 within 5 points of showing the image again", "short, late", "relook, late", "seen", 5),
         Claim("C5 short memory is the better one for details", "short, late", "long, late", "fine"),
@@ -74,7 +79,7 @@ def run(
     policy: Path | None = None,
     interleaved: float = 0.1,
     policy_steps: int = 1200,
-    steps: int = 600,
+    steps: int = 1000,
     talks: int = 256,
 ) -> dict:
     """Train what there is not yet, play every arm, say what held. Everything is kept under ``out``.
@@ -96,7 +101,7 @@ def run(
     for seed in seeds:
         memory = out / f"seed{seed}" / "memory"
         if not (memory / "config.json").exists():
-            warm_start(policy, MEMORY, Run(memory, steps, 3e-3, 32, warmup=0.1, weight_decay=0.0, seed=seed))
+            warm_start(policy, MEMORY, Run(memory, steps, 3e-3, 48, warmup=0.1, weight_decay=0.0, seed=seed))
         for arm in ARMS:
             path = out / f"seed{seed}" / f"{arm.replace(' ', '-')}.json"
             if not path.exists():
@@ -106,7 +111,7 @@ def run(
                     rows.setdefault(row, {name: [] for name in GROUPS})[group].append(Figure(**figure))
     predicted = rows["predicted, late"] = {name: [] for name in GROUPS}
     for group in GROUPS:  # where both talks ask the same the answer is right, elsewhere it is a guess
-        for same, guess in zip(rows["same question, late"][group], rows["constant, late"][group], strict=True):
+        for same, guess in zip(rows["same question, late"][group], rows["lone constant, late"][group], strict=True):
             value = same.value + (100 - same.value) * guess.value / 100
             predicted[group].append(Figure(value, guess.error))
     claims = [claim for claim in STUDY.claims if rows[claim.better][claim.measure] and rows[claim.worse][claim.measure]]
@@ -131,9 +136,9 @@ def _figures(policy: Path, memory: Path, arm: str, seed: int, talks: int) -> dic
         f"{arm}, early": _by_group([one for one in played if not one.late], lambda one: one.right),
         f"{arm}, late": _by_group(late, lambda one: one.right),
     }
-    if arm == "wrong image":
-        rows["wrong image, late, by that image"] = _by_group(late, lambda one: one.said == one.other)
-    if arm == "wrong question":
+    if arm == "lone wrong image":
+        rows["lone wrong image, late, by that image"] = _by_group(late, lambda one: one.said == one.other)
+    if arm == "lone wrong question":
         rows["same question, late"] = _by_group(late, lambda one: one.shared)
     return rows
 

@@ -24,6 +24,7 @@ from dualsight.data.gridtalk import INDEX, SENTENCE, sample_talk
 from dualsight.inference.grid_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
+from dualsight.train.distillation import lesson_loss, usefulness
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
 LAYERS = r"layers?\.\d"
@@ -90,17 +91,21 @@ class PolicyTraining(nn.Module):
 
 
 class MemoryTalks(Dataset):
-    """Batch ``i`` of the warm start: talks of some length with memories of one kind behind some of their last
-    delimiters, whose answers are learnt. What lies before is read once for all of them.
+    """Batch ``i`` of the warm start: talks with memories of one kind, of which the last answer, a late one, is learnt.
 
-    Segments are of all lengths, as they are where a model decides by itself when it calls: the first one begins behind
-    the image or one sentence before the first call.
+    First with a lone memory whose segment is its own sentence, as what is asked can be learnt from these in fewest
+    steps; at the very beginning a second look is taught by ``train.distillation``. Then with other memories before it
+    (`MemoryTraining` does not train these), and with segments of all lengths, as where a model calls by itself: the
+    first one begins behind the image or one sentence before the first call. No cell is asked about twice in a talk, as
+    its answer could be read off what was said.
 
     Args:
         kinds: drawn from, batch by batch.
-        sentences: how long talks are, from and to; late ones by default, so that no answer can do without memory.
-        calls: memories in a talk, among its last ``2 * calls`` sentences.
+        calls: memories in a talk, at most.
     """
+
+    LESSON, LONE = 0.2, 0.4
+    """Until which share of the steps looks are taught, and memories are lone."""
 
     def __init__(
         self,
@@ -110,50 +115,73 @@ class MemoryTalks(Dataset):
         batches: int,
         seed: int,
         kinds: Sequence[Kind] = KINDS,
-        sentences: tuple[int, int] | None = None,
-        calls: int = 4,
+        calls: int = 9,
     ):
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
         self.kinds, self.calls = kinds, calls
-        self.sentences = sentences or (config.late + 2 * calls - 1, config.late + 2 * calls + 2)
         self.make = TalkBatch(config, memory)
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, index))
-        count = int(rng.integers(self.sentences[0], self.sentences[1] + 1))
-        talks = [sample_talk(self.config.task, count, rng) for _ in range(self.batch)]
+        rng, done = np.random.default_rng((self.seed, index)), index / self.batches
+        lone = done < self.LONE
+        last = min(self.config.late + int(rng.integers(4)), self.config.task.cells) - 1
+        talks = [sample_talk(self.config.task, last + 1, rng) for _ in range(self.batch)]
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
-        last = range(max(0, count - 2 * self.calls), count)
-        learn = sorted(rng.choice(last, min(self.calls, len(last)), replace=False).tolist())
-        batch = self.make(talks, rng, calls=[Call(sentence, kind) for sentence in learn], learn=learn)
+        others = 0 if lone else int(rng.integers(min(self.calls, last + 1)))
+        called = [*sorted(rng.choice(last, others, replace=False).tolist()), last]
+        batch = self.make(talks, rng, calls=[Call(sentence, kind) for sentence in called], learn=[last])
         answers = batch.pop("answers")
         for name in ("input_ids", "attention_mask", "labels"):  # nothing is learnt behind the last answer
-            batch[name] = batch[name][:, : answers[learn[-1]]]
-        near = learn[0] > 0 and rng.random() < 0.5
-        begin = int(answers[learn[0] - 1]) + 2 if near else len(self.config.image)
-        return batch | {"prompt": torch.tensor(begin)}
+            batch[name] = batch[name][:, : answers[last]]
+        near = called[0] > 0 and (lone or rng.random() < 0.5)
+        begin = int(answers[called[0] - 1]) + 2 if near else len(self.config.image)
+        return batch | {"prompt": torch.tensor(begin), "lesson": torch.tensor(done < self.LESSON)}
 
 
 class MemoryTraining(nn.Module):
-    """A memory under the cross-entropy of what is said behind it."""
+    """The last memory of a talk under the cross-entropy of what is said behind it; in a ``lesson``, its second look
+    under that of where the frozen model would have found it.
 
-    def __init__(self, memory: VisMem, content: str = "learned"):
+    Memories before it are read, but not trained: if later answers taught them, the best that each could be would be a
+    gist of the image that serves all.
+    """
+
+    def __init__(self, memory: VisMem):
         super().__init__()
-        self.memory, self.content = memory, content
+        self.memory = memory
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, prompt: Tensor, pixel_values: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        prompt: Tensor,
+        lesson: Tensor,
+        pixel_values: Tensor,
     ) -> dict[str, Tensor]:
-        with self.memory.builder.centre.by_batch():
-            logits = self.memory.score(input_ids, attention_mask, int(prompt), self.content, pixel_values=pixel_values)
+        memory, looks = self.memory, []
+        inputs = (input_ids, attention_mask, int(prompt))
+        left = int(torch.isin(input_ids[0], torch.tensor(memory.tokens.begin, device=input_ids.device)).sum())
+
+        def only_the_last(rows: list[int], latents: Tensor) -> Tensor:
+            nonlocal left
+            left -= 1
+            return latents.detach() if left else latents
+
+        with memory.builder.centre.by_batch():
+            logits = memory.score(*inputs, latents=only_the_last, looks=looks, pixel_values=pixel_values)
         learnt = labels != IGNORE
         right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
+        if lesson and looks:
+            loss = lesson_loss(looks, usefulness(memory, *inputs, labels, pixel_values=pixel_values))
+        else:
+            loss = F.cross_entropy(logits[learnt], labels[learnt])
         # A batch calls one kind; processes that share gradients must have the same ones.
         nothing = sum(parameter.sum() for parameter in self.memory.parameters() if parameter.requires_grad) * 0.0
-        return {"loss": F.cross_entropy(logits[learnt], labels[learnt]) + nothing, "right": right}
+        return {"loss": loss + nothing, "right": right}
 
 
 def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1) -> Path:
@@ -180,8 +208,8 @@ def warm_start(
     torch.manual_seed(run.seed)
     memory = VisMem(vlm, [INDEX[";"]], config)
     plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds)
-    make, rng = TalkBatch(of_policy), np.random.default_rng((run.seed, 1))
-    seen = make([sample_talk(of_policy.task, plan.sentences[1], rng) for _ in range(256)], rng)
+    make, rng, task = TalkBatch(of_policy), np.random.default_rng((run.seed, 1)), of_policy.task
+    seen = make([sample_talk(task, min(of_policy.late + 3, task.cells), rng) for _ in range(256)], rng)
     memory.fit_whitening(seen["input_ids"], seen["attention_mask"], pixel_values=seen["pixel_values"])
     fit(MemoryTraining(memory), plan, run)
     fit_constant(memory, MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds))
