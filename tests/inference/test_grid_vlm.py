@@ -32,8 +32,8 @@ def test_answers_stand_where_the_labels_say(memory):
     for row, talk in zip(range(3), made, strict=True):
         for column, sentence in zip(batch["answers"].tolist(), talk.sentences, strict=True):
             assert VOCABULARY[batch["input_ids"][row, column]] == sentence.words[6]
-            assert batch["labels"][row, column - 1] == batch["input_ids"][row, column]
-    assert (batch["labels"] != IGNORE).sum() == 12
+            assert (batch["labels"][row, column - 3 : column] == batch["input_ids"][row, column - 2 : column + 1]).all()
+    assert (batch["labels"] != IGNORE).sum() == 36
     assert len(batch["pixel_values"]) == 6, "the picture of each row, twice"
     assert (batch["input_ids"] == INDEX["<seen>"]).sum(1).tolist() == [18] * 3
     assert (batch["input_ids"] == memory.tokens.placeholder).sum(1).tolist() == [3] * 3

@@ -121,7 +121,7 @@ class TalkBatch:
         Args:
             again: sentences behind whose delimiter the image is shown once more.
             calls: memories, one at most behind a delimiter.
-            learn: sentences whose answers are learnt; all by default.
+            learn: sentences of which is learnt what stands behind the delimiter, up to the answer; all by default.
         """
         gaps = fillers(self.config.task, len(talks[0].sentences), rng)
         inserted: dict[int, list[int]] = dict.fromkeys(again, self.config.image)
@@ -133,7 +133,8 @@ class TalkBatch:
         ids = torch.tensor(rows)
         labels = torch.full_like(ids, IGNORE)
         for number in range(count) if learn is None else learn:
-            labels[:, answers[number] - 1] = ids[:, answers[number]]
+            said = slice(answers[number] + ASKED - ANSWER, answers[number] + 1)
+            labels[:, said.start - 1 : said.stop - 1] = ids[:, said]
         pixels = torch.stack([prepared(talk.image) for talk in talks])
         if again:  # one picture for each place, row by row
             pixels = pixels.repeat_interleave(1 + len(set(again)), 0)
