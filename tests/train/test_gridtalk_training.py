@@ -39,9 +39,9 @@ def test_memories_are_lone_and_looks_are_taught_before_there_are_many(batches=20
     memory = VisMem(new_policy(SMALL), [6], CONFIG)
     plan = MemoryTalks(SMALL, memory, 2, batches, 0)
     calls = [int(torch.isin(plan[i]["input_ids"][0], torch.tensor(memory.tokens.begin)).sum()) for i in range(batches)]
-    assert calls[:8] == [1] * 8 and max(calls[8:]) > 4
+    assert calls[:13] == [1] * 13 and max(calls[13:]) > 3
     assert all((plan[index]["labels"] != IGNORE).sum() == 6 for index in range(batches))  # of the last one only
-    assert [bool(plan[index]["lesson"]) for index in range(batches)] == [True] * 4 + [False] * 16
+    assert [bool(plan[index]["lesson"]) for index in range(batches)] == [True] * 10 + [False] * 10
 
 
 def test_a_memory_learns_the_answer_behind_it():

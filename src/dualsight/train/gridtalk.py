@@ -104,7 +104,7 @@ class MemoryTalks(Dataset):
         calls: memories in a talk, at most.
     """
 
-    LESSON, LONE = 0.2, 0.4
+    LESSON, LONE = 0.5, 0.65
     """Until which share of the steps looks are taught, and memories are lone."""
 
     def __init__(
