@@ -11,15 +11,10 @@ rooms: 64 tokens say too little of a room. The published learning rates are for 
 
 from __future__ import annotations
 
-import argparse
-import os
-import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from running import options, run
 
 
 @dataclass(frozen=True)
@@ -64,20 +59,10 @@ def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/janus"))
+    parser = options(__doc__, "runs/janus")
     parser.add_argument("--generation", choices=("vq", "dit"), default="vq")
-    parser.add_argument("--dry-run", action="store_true")
-    options = parser.parse_args()
-    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    if not torch.cuda.is_available():
-        environment["ACCELERATE_USE_CPU"] = "true"
-    for command in commands(options.out, Recipe(), options.generation):
-        print(command, flush=True)
-        if not options.dry_run:
-            tool, *arguments = shlex.split(command)
-            module = {"dualsight": "dualsight.cli", "torchrun": "torch.distributed.run"}[tool]
-            subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=environment)
+    given = parser.parse_args()
+    run(commands(given.out, Recipe(), given.generation), given.dry_run)
 
 
 if __name__ == "__main__":

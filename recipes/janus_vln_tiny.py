@@ -11,15 +11,10 @@ the shipped run also had 560 walks of two earlier learners from its first step, 
 
 from __future__ import annotations
 
-import argparse
-import os
-import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from running import options, run
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,8 @@ class Recipe:
     rounds: tuple[Round, ...] = (
         Round("3000:3020", 10, 0.1, 520, 6e-4),
         Round("3020:3042", 10, 0.1, 540, 6e-4),
+        Round("3042:3064", 10, 0.1, 1400, 6e-4),
+        Round("3064:3088", 10, 0.3, 1150, 6e-4),
     )
 
 
@@ -104,19 +101,9 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
-    parser.add_argument("--dry-run", action="store_true")
-    options = parser.parse_args()
-    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    if not torch.cuda.is_available():
-        environment["ACCELERATE_USE_CPU"] = "true"
-    for command in commands(options.out, Recipe()):
-        print(command, flush=True)
-        if not options.dry_run:
-            tool, *arguments = shlex.split(command)
-            module = {"dualsight": "dualsight.cli", "torchrun": "torch.distributed.run"}[tool]
-            subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=environment)
+    parser = options(__doc__, "runs/tiny")
+    given = parser.parse_args()
+    run(commands(given.out, Recipe()), given.dry_run)
 
 
 if __name__ == "__main__":
