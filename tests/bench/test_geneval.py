@@ -8,7 +8,7 @@ from PIL import Image
 
 from dualsight.bench.detector import detect
 from dualsight.bench.geneval import Detected, evaluate, mistakes, read_prompts, relations
-from dualsight.bench.janus import evaluate_janus, import_judge
+from dualsight.bench.janus import evaluate_janus
 from dualsight.data.scenes import REACH, Figure, Ground, Scene, render
 
 ROWS = [
@@ -114,15 +114,9 @@ def test_a_bad_line_is_named(tmp_path, line, message):
         read_prompts(path)
 
 
-def test_no_prompts_and_no_judge(tmp_path):
+def test_no_prompts(tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="holds no prompts"):
         read_prompts(tmp_path / "empty.jsonl")
     with pytest.raises(ValueError, match="needs its prompts"):
         evaluate_janus("geneval", tmp_path, 0, tmp_path)
-    for name in ("nothing", "no.such.module:f", "dualsight.bench.geneval:nothing"):
-        with pytest.raises(ValueError, match="expected module:function"):
-            import_judge(name)
-    with pytest.raises(ValueError, match="expected a function"):
-        import_judge("dualsight.bench.geneval:NEAR")
-    assert import_judge("dualsight.bench.geneval:relations") is relations

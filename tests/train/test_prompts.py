@@ -14,8 +14,7 @@ from dualsight.data.json_chats import JsonLines
 from dualsight.data.rows import BadData
 from dualsight.inference.grid_vlm import MEMORY, SMALL, load_policy
 from dualsight.train.gridtalk import pretrain_policy, warm_start
-from dualsight.train.prompts import ChatPrompts, GridPrompts, begins_with_answer, reward_of, said, task_of
-from dualsight.train.rewards import exact_match
+from dualsight.train.prompts import ChatPrompts, GridPrompts, begins_with_answer, said, task_of
 from dualsight.train.trainer import Run
 
 
@@ -80,14 +79,6 @@ def test_a_talk_ends_at_a_delimiter_and_its_answer_follows():
         assert begins_with_answer("", row["answer"].rsplit(" ", 1)[0], row) == 0.0
     assert min(questions) == 1 and max(questions) == 12
     assert rows[7]["prompt"] == GridPrompts(SMALL, 9, 3, 12)[7]["prompt"]
-
-
-def test_rewards_have_names_or_are_functions():
-    assert reward_of("exact") is exact_match
-    assert reward_of("dualsight.train.rewards:exact_match") is exact_match
-    for name in ("approximately", "dualsight.train.rewards:no_such", "no.such.module:f"):
-        with pytest.raises(ValueError, match="expected exact, numeric, choice or module:function"):
-            reward_of(name)
 
 
 def test_both_stages_from_the_command_line(tmp_path):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from dualsight.bench import dpg, generation, geneval, understanding
+from dualsight.data.named import function_of
 from dualsight.inference.assistant import Assistant
 from dualsight.types import IMAGE_MARK, Conversation, Frame, Turn
 
@@ -48,7 +48,7 @@ def evaluate_janus(
                 f"the suite {suite} needs its prompts (--prompts FILE) and who judges the pictures "
                 "(--judge module:function)"
             )
-        looks, judging = import_judge(judge), {"model": str(folder), "judge": judge, "prompts": prompts.name}
+        looks, judging = function_of(judge, "judge"), {"model": str(folder), "judge": judge, "prompts": prompts.name}
         benchmark: Any = {"geneval": geneval, "dpg": dpg}[suite]
         wanted = benchmark.read_prompts(prompts)  # before the model, which takes longer to load
         draw = Assistant.from_pretrained(folder).generate_images
@@ -71,15 +71,3 @@ def answering(assistant: Assistant) -> understanding.Answer:
         return assistant.chat(talks, max_tokens=ANSWER_TOKENS)
 
     return answer
-
-
-def import_judge(name: str) -> Callable[..., Any]:
-    """The function behind ``module:function``; ValueError where there is none."""
-    module, _, function = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"no judge {name!r}: {error}; expected module:function, on the Python path") from error
-    if not callable(found):
-        raise ValueError(f"the judge {name!r} is a {type(found).__name__}; expected a function")
-    return found

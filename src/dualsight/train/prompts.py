@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import operator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMi
 from dualsight.checkpoints.weights import CheckpointError
 from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, VOCABULARY, fillers, sample_talk
 from dualsight.data.json_chats import JsonLines
+from dualsight.data.named import function_of
 from dualsight.data.reader import Chats
 from dualsight.data.rows import BadData
 from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared
@@ -49,7 +49,7 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
             raise CheckpointError(f"{error}; for a VLM of transformers say what it is asked: --data") from error
         rows = GridPrompts(config, 1_000_000, seed, 2 * config.late)
         return Task(vlm, [INDEX[";"]], rows, begins_with_answer, said)
-    judge = reward_of(reward)
+    judge = function_of(reward, "reward", REWARDS)
     try:
         vlm = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
         processor = AutoProcessor.from_pretrained(folder)
@@ -64,21 +64,6 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
 
 
 REWARDS: dict[str, Reward] = {"exact": exact_match, "numeric": numeric_match, "choice": multiple_choice}
-
-
-def reward_of(name: str) -> Reward:
-    """A reward by its name, or ``module:function`` on the Python path.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    if name in REWARDS:
-        return REWARDS[name]
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"reward {name!r}: {error}; expected {', '.join(REWARDS)} or module:function") from error
 
 
 class ChatPrompts:
