@@ -123,8 +123,10 @@ def test_a_folder_is_evaluated(memory, tmp_path, capsys):
 
 
 def test_the_shipped_memory_is_used():
-    """It answers about the right image and the right question; by chance 25 %."""
+    """It answers about the right image and the right question, and the model calls it itself; by chance 25 %."""
     late = {}
-    for mode in ("off", "always+short", "always+short+wrong-image", "always+short+wrong-question"):
-        late[mode] = evaluate_folder(VISMEM, mode, 11, talks=48).late
-    assert late.pop("always+short") > 20 + max(late.values())
+    for content in ("", "+constant", "+wrong-image", "+wrong-question"):
+        late[content] = evaluate_folder(VISMEM, f"always+short+lone{content}", 11, talks=128).late
+    assert late.pop("") > 30 + max(late.values())
+    learned, off = (evaluate_folder(VISMEM, mode, 11, talks=32).late for mode in ("learned", "off"))
+    assert learned > 30 + off
