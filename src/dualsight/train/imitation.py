@@ -120,17 +120,18 @@ class Imitation(nn.Module):
         hidden = self.model.read_episodes(
             EpisodeBatch(previous=self.processor.previous(previous), answers=answers, **batch)
         )
-        logits = self.model.lm_head(hidden)
+        likely = self.model.lm_head(hidden).log_softmax(-1)
+        said = likely.argmax(-1)
         known = expert >= 0
         weight = self.step_weights(expert)
-        loss = F.cross_entropy(logits.flatten(0, 2), answers.flatten(), reduction="none", ignore_index=EMPTY)
+        loss = F.nll_loss(likely.flatten(0, 2), answers.flatten(), reduction="none", ignore_index=EMPTY)
         loss = loss.view_as(answers).sum(-1)  # -log of the probability of the whole answer
-        right = ((logits.argmax(-1) == answers) | (answers == EMPTY)).all(-1)
+        right = ((said == answers) | (answers == EMPTY)).all(-1)
         stop = known & (expert == Action.STOP)
         arrived = known & ~stop & (plan[..., -1] <= self.weights.arrived)  # never where it is not known (NaN)
-        halt = logits[:, :, 0].log_softmax(-1)[..., self.answers[Action.STOP, 0]]
-        loss = torch.where(arrived, -torch.logaddexp(-loss, halt), loss)
-        right |= arrived & (logits[:, :, 0].argmax(-1) == self.answers[Action.STOP, 0])
+        halt = self.answers[Action.STOP, 0]
+        loss = torch.where(arrived, -torch.logaddexp(-loss, likely[:, :, 0, halt]), loss)
+        right |= arrived & (said[:, :, 0] == halt)
         action_loss = (loss * weight).sum() / weight.sum()
         plan_loss = self.plan_loss(hidden[:, :, 0], plan)
         return {
