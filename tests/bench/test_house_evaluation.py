@@ -22,6 +22,8 @@ def test_simple_agents_have_names_and_no_controls(name, kind):
     assert isinstance(make_agent(name, "none", environments()), kind)
     with pytest.raises(ValueError, match=f"the {name} agent neither sees nor is told"):
         make_agent(name, "blind", environments())
+    with pytest.raises(ValueError, match=f"tryout is for navigators: the {name} agent"):
+        make_agent(name, "none", environments(), tryout=True)
 
 
 def test_any_other_name_is_a_checkpoint(checkpoint):

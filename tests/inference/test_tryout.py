@@ -35,6 +35,10 @@ def test_noise_is_no_change():
     assert walked((WALL, FORWARD), (noisy, None)).choose(FORWARD, SCORES) is RIGHT
 
 
+def test_a_frame_of_another_size_shows_something_else():
+    assert walked((WALL, FORWARD), (WALL[:2], None)).choose(FORWARD, SCORES) is FORWARD
+
+
 def test_it_goes_on_turning_the_way_it_began():
     tryout = walked((WALL, FORWARD), (WALL, RIGHT), (ASIDE, None))
     assert tryout.choose(FORWARD, SCORES) is FORWARD

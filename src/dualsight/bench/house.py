@@ -48,13 +48,15 @@ def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment], tryout
     """Who acts in ``envs``: "expert", "random", "forward", or the navigator of a checkpoint folder.
 
     Raises:
-        ValueError: a control is asked of an agent that is no navigator.
+        ValueError: a control, or trying out, is asked of an agent that is no navigator.
         CheckpointError: the folder holds no navigator.
     """
     if name not in SIMPLE:
         return NavigatorAgent.from_pretrained(name, len(envs), control=control, tryout=tryout)
     if control != "none":
         raise ValueError(f"control {control!r} is for navigators: the {name} agent neither sees nor is told anything")
+    if tryout:
+        raise ValueError(f"tryout is for navigators: the {name} agent does not go by what it sees")
     return {"expert": ExpertAgent(envs), "random": RandomAgent(), "forward": ForwardAgent()}[name]
 
 

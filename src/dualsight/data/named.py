@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
-NONE: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
-
-def function_of(name: str, what: str, ours: Mapping[str, Callable[..., Any]] = NONE) -> Callable[..., Any]:
+def function_of(name: str, what: str, ours: Mapping[str, Callable[..., Any]] | None = None) -> Callable[..., Any]:
     """One of ``ours``, or the function behind ``module:function``.
 
     Raises:
         ValueError: there is none; ``what`` says what was asked for.
     """
+    ours = ours or {}
     if name in ours:
         return ours[name]
     module, _, function = name.partition(":")

@@ -46,7 +46,7 @@ class Tryout:
             if self._closed:
                 self._turning = executed
         elif executed is Action.MOVE_FORWARD and before is not None:
-            if np.abs(frame.astype(float) - before).mean() < SAME:
+            if frame.shape == before.shape and np.abs(frame.astype(float) - before).mean() < SAME:
                 self._closed.add(self._heading)
             else:
                 self._leave()
