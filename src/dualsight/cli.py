@@ -576,8 +576,8 @@ def train_janus(
 def train_policy(
     out: Path,
     size: Literal["small", "full"] = "full",
-    steps: PositiveInt = 2000,
-    batch: PositiveInt = 32,
+    steps: PositiveInt = 1200,
+    batch: PositiveInt = 64,
     learning_rate: float = 2e-3,
     interleaved: float = 0.1,
     seed: int = 0,
@@ -594,10 +594,9 @@ def train_policy(
         seed: of weights and talks.
     """
     from dualsight.inference.grid_vlm import FULL, SMALL
-    from dualsight.train.gridtalk import LAYERS, pretrain_policy
-    from dualsight.train.trainer import Run
+    from dualsight.train.gridtalk import policy_run, pretrain_policy
 
-    run = Run(out, steps, learning_rate, batch, matrices=LAYERS, warmup=0.1, seed=seed)
+    run = policy_run(out, steps, batch=batch, learning_rate=learning_rate, seed=seed)
     pretrain_policy({"small": SMALL, "full": FULL}[size], run, interleaved)
 
 
@@ -609,12 +608,13 @@ def train_memory(
     short: PositiveInt = 4,
     long: PositiveInt = 8,
     width: PositiveInt = 64,
-    steps: PositiveInt = 1000,
+    steps: PositiveInt = 800,
     batch: PositiveInt = 48,
     learning_rate: float = 3e-3,
     seed: int = 0,
 ) -> None:
-    """Warm start of a memory around a small VLM: cross-entropy on late answers, through forced memories.
+    """Warm start of a memory around a small VLM: where to look in the image first, then late answers through forced
+    memories.
 
     Args:
         policy: output of `train policy`; it stays frozen.
@@ -633,11 +633,10 @@ def train_memory(
 
     from dualsight.inference.grid_vlm import MEMORY
     from dualsight.models.vismem import KINDS
-    from dualsight.train.gridtalk import warm_start
-    from dualsight.train.trainer import Run
+    from dualsight.train.gridtalk import memory_run, warm_start
 
     config = replace(MEMORY, queries=queries, short=short, long=long, width=width)
-    run = Run(out, steps, learning_rate, batch, warmup=0.1, weight_decay=0.0, seed=seed)
+    run = memory_run(out, steps, batch=batch, learning_rate=learning_rate, seed=seed)
     warm_start(policy, config, run, KINDS if kinds == "both" else (kinds,))
 
 

@@ -70,6 +70,7 @@ def test_a_lone_memory_stands_at_the_last_question(memory):
     assert [(one.talk, one.index, one.call, one.late) for one in played] == [(n, 8, "short", True) for n in range(5)]
     whole = [one for one in play_all(memory, SMALL, "off", 0, 5) if one.index == 8]
     assert play_all(memory, SMALL, "off+lone", 0, 5) == whole
+    assert play_all(memory, SMALL, "lone", 0, 5) == play_all(memory, SMALL, "learned+lone", 0, 5)
 
 
 def test_a_talk_is_played_as_it_is_alone(memory):

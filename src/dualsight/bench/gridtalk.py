@@ -232,11 +232,11 @@ def play_all(
     memory: VisMem, config: PolicyConfig, mode: str, seed: int, talks: int, sentences: int = 0
 ) -> list[Played]:
     """All questions of the test set that ``seed`` draws. Arguments as for `evaluate`."""
-    words = [word for word in mode.split("+") if word != LONE]
-    rules = None if mode == RELOOK else Mode.parse("+".join(words))
+    words = mode.split("+")
+    rules = None if mode == RELOOK else Mode.parse("+".join(word for word in words if word != LONE) or "learned")
     rng, sentences = np.random.default_rng((seed, 77)), sentences or sentences_of(config)
     made = [sample_talk(config.task, sentences, rng) for _ in range(talks)]
-    asked = range(sentences - 1 if LONE in mode.split("+") else 0, sentences)
+    asked = range(sentences - 1 if LONE in words else 0, sentences)
     return [
         one
         for first in track(range(0, talks, BATCH), f"playing {mode}", transient=True)

@@ -87,7 +87,9 @@ class Mode:
     """Of delimiters at which memory is forced."""
     kinds: tuple[Kind, ...] = KINDS
     content: Literal["own", "wrong-image", "wrong-question", "noise", "constant", "pooled", "seen"] = "own"
-    """``seen``: the visual tokens themselves, of which a `Latents` has to choose; not a word of ``parse``."""
+    """``seen``: one visual token, in the place of every latent; not a word of ``parse``."""
+    token: int = 0
+    """Which one."""
 
     @classmethod
     def parse(cls, text: str) -> Mode:
@@ -261,7 +263,7 @@ class VisMem(nn.Module):
         mode = content if isinstance(content, Mode) else Mode.parse(content)
         stream = Stream(self, mode, input_ids, attention_mask.bool(), prompt, vision, seed, 1, latents, looks)
         positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
-        calls = (input_ids[:, prompt:, None] == torch.tensor(self.tokens.begin, device=input_ids.device)).any(-1).any(0)
+        calls = self.tokens.calls(input_ids[:, prompt:]).any(0)
         cuts = [prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), input_ids.shape[1]]
         cuts = sorted({min(cut, input_ids.shape[1]) for cut in cuts})
         cache, logits, start = DynamicCache(config=self.vlm.config.get_text_config()), [], 0
@@ -350,6 +352,10 @@ class MemoryTokens(nn.Module):
         begins = F.linear(inputs[0], self.heads.to(inputs[0].dtype)).to(logits.dtype)
         never = torch.full_like(begins[..., :1], torch.finfo(logits.dtype).min)
         return torch.cat([logits, begins[..., :1], never, begins[..., 1:], never, never], -1)
+
+    def calls(self, ids: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+        """Which tokens call a memory."""
+        return torch.isin(ids, torch.tensor(self.begin, device=ids.device))
 
     def kind(self, token: int) -> Kind:
         return KINDS[self.begin.index(token)]
@@ -524,7 +530,7 @@ class Stream:
         if content == "constant":
             return memory.constant[kind].expand(len(rows), -1, -1)
         if content == "seen":
-            return self._tokens[rows]
+            return self._tokens[rows, self.mode.token, None].expand(-1, memory.latents(kind), -1)
         if content == "pooled":
             seen = (self._tokens[row, self._visual.there[row]] for row in rows)
             return torch.stack([F.adaptive_avg_pool1d(tokens.T, memory.latents(kind)).T for tokens in seen])

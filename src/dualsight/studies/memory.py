@@ -22,8 +22,7 @@ from dualsight.data.files import replacing, write_json
 from dualsight.data.gridtalk import TYPES
 from dualsight.inference.grid_vlm import FULL, MEMORY, SMALL, load_policy
 from dualsight.studies.study import Claim, Figure, Study, table, verdict
-from dualsight.train.gridtalk import LAYERS, pretrain_policy, warm_start
-from dualsight.train.trainer import Run
+from dualsight.train.gridtalk import memory_run, policy_run, pretrain_policy, warm_start
 
 ARMS = {
     "off": "off",
@@ -79,7 +78,7 @@ def run(
     policy: Path | None = None,
     interleaved: float = 0.1,
     policy_steps: int = 1200,
-    steps: int = 1000,
+    steps: int = 800,
     talks: int = 256,
 ) -> dict:
     """Train what there is not yet, play every arm, say what held. Everything is kept under ``out``.
@@ -96,12 +95,12 @@ def run(
         policy = out / "policy"
         if not (policy / "config.json").exists():
             config = {"small": SMALL, "full": FULL}[size]
-            pretrain_policy(config, Run(policy, policy_steps, 2e-3, 64, LAYERS, 0.1, seed=0), interleaved)
+            pretrain_policy(config, policy_run(policy, policy_steps, seed=0), interleaved)
     rows: dict[str, dict[str, list[Figure]]] = {}
     for seed in seeds:
         memory = out / f"seed{seed}" / "memory"
         if not (memory / "config.json").exists():
-            warm_start(policy, MEMORY, Run(memory, steps, 3e-3, 48, warmup=0.1, weight_decay=0.0, seed=seed))
+            warm_start(policy, MEMORY, memory_run(memory, steps, seed=seed))
         for arm in ARMS:
             path = out / f"seed{seed}" / f"{arm.replace(' ', '-')}.json"
             if not path.exists():

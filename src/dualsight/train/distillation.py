@@ -35,19 +35,13 @@ def usefulness(
         labels: of the next token, `IGNORE` where there is none. Each counts for the last memory before it.
     """
     seen = memory.parts.shows(input_ids).sum(1)
-    calls = torch.isin(input_ids[0], torch.tensor(memory.tokens.begin, device=input_ids.device)).nonzero()[:, 0]
-    calls = calls[calls >= prompt]
+    calls = prompt + memory.tokens.calls(input_ids[0, prompt:]).nonzero()[:, 0]
     found = []
     for token in range(int(seen.max())):
-
-        def alone(rows: list[int], visual: Tensor, token: int = token) -> Tensor:
-            latents = memory.latents(memory.tokens.kind(int(input_ids[0, calls[0]])))
-            return visual[:, token : token + 1].expand(-1, latents, -1)
-
-        logits = memory.score(
-            input_ids, attention_mask, prompt, Mode(content="seen"), latents=alone, **vision
-        ).log_softmax(-1)
-        said = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0].masked_fill(labels == IGNORE, 0.0)
+        alone = Mode(content="seen", token=token)
+        logits = memory.score(input_ids, attention_mask, prompt, alone, **vision)
+        said = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+        said = said.masked_fill(labels == IGNORE, 0.0)
         parts = [part.sum(1) for part in said.tensor_split(calls.cpu(), dim=1)[1:]]  # behind each call, up to the next
         found.append(torch.stack(parts, 1))
     odds = torch.stack(found, -1)

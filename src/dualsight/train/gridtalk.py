@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,6 +120,8 @@ class MemoryTalks(Dataset):
     ):
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
         self.kinds, self.calls = kinds, calls
+        self.longest = min(config.late + 3, config.task.cells)
+        """Sentences of a talk, at most."""
         self.make = TalkBatch(config, memory)
 
     def __len__(self) -> int:
@@ -127,7 +130,7 @@ class MemoryTalks(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng, done = np.random.default_rng((self.seed, index)), index / self.batches
         lone = done < self.LONE
-        last = min(self.config.late + int(rng.integers(4)), self.config.task.cells) - 1
+        last = min(self.config.late + int(rng.integers(4)), self.longest) - 1
         talks = [sample_talk(self.config.task, last + 1, rng) for _ in range(self.batch)]
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
         others = 0 if lone else int(rng.integers(min(self.calls, last + 1)))
@@ -164,7 +167,7 @@ class MemoryTraining(nn.Module):
     ) -> dict[str, Tensor]:
         memory, looks = self.memory, []
         inputs = (input_ids, attention_mask, int(prompt))
-        left = int(torch.isin(input_ids[0], torch.tensor(memory.tokens.begin, device=input_ids.device)).sum())
+        left = int(memory.tokens.calls(input_ids[0]).sum())
 
         def only_the_last(rows: list[int], latents: Tensor) -> Tensor:
             nonlocal left
@@ -182,6 +185,16 @@ class MemoryTraining(nn.Module):
         # A batch calls one kind; processes that share gradients must have the same ones.
         nothing = sum(parameter.sum() for parameter in self.memory.parameters() if parameter.requires_grad) * 0.0
         return {"loss": loss + nothing, "right": right}
+
+
+def policy_run(out: Path, steps: int = 1200, **changes: Any) -> Run:
+    """Settings with which a policy is trained; ``changes`` replace them."""
+    return replace(Run(out, steps, learning_rate=2e-3, batch=64, matrices=LAYERS, warmup=0.1), **changes)
+
+
+def memory_run(out: Path, steps: int = 800, **changes: Any) -> Run:
+    """Settings of a memory's warm start; ``changes`` replace them."""
+    return replace(Run(out, steps, learning_rate=3e-3, batch=48, warmup=0.1, weight_decay=0.0), **changes)
 
 
 def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1) -> Path:
@@ -209,7 +222,7 @@ def warm_start(
     memory = VisMem(vlm, [INDEX[";"]], config)
     plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds)
     make, rng, task = TalkBatch(of_policy), np.random.default_rng((run.seed, 1)), of_policy.task
-    seen = make([sample_talk(task, min(of_policy.late + 3, task.cells), rng) for _ in range(256)], rng)
+    seen = make([sample_talk(task, plan.longest, rng) for _ in range(256)], rng)
     memory.fit_whitening(seen["input_ids"], seen["attention_mask"], pixel_values=seen["pixel_values"])
     fit(MemoryTraining(memory), plan, run)
     fit_constant(memory, MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds))

@@ -252,7 +252,7 @@ def may_call(memory: VisMem, ids: Int[Tensor, "R L"], prompt: int, answer: int) 
     """Which kinds could be called in the place of each token behind the prompt, in the mode ``learned``: `Grammar`'s
     rule for all places at once. It holds where somebody chose, not within a memory."""
     said, before, tokens, config = ids[:, prompt:], ids[:, prompt - 1 : -1], memory.tokens, memory.config
-    begins = torch.isin(said, torch.tensor(tokens.begin, device=ids.device)).long()
+    begins = tokens.calls(said).long()
     open_ = begins.cumsum(1) - begins < config.max_invocations
     if config.anchored:
         open_ &= torch.isin(before, torch.tensor(memory.delimiters, device=ids.device))
@@ -351,7 +351,7 @@ class Learner:
         """Tokens that are learnt from. Placeholders and ends are never, as nobody chose them, nor is what stands behind
         the end of an answer."""
         said = ids[:, prompt:]
-        begins = self._among(said, self.memory.tokens.begin)
+        begins = self.memory.tokens.calls(said)
         over = self._among(said, self.ends).long()
         there = over.cumsum(1) - over == 0
         if self.config.latents == "gaussian":
