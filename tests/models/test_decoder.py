@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from dualsight.models import decoder
 from dualsight.models.decoder import LAST, NONE, decode
 from dualsight.models.janus_vln import text_model
 from dualsight.models.janus_vln_config import TextConfig
@@ -41,9 +42,12 @@ def stock(model, embeddings, positions, visible, cache=None):
     ).last_hidden_state  # fmt: skip
 
 
+@pytest.mark.parametrize("block", [256, 4])
 @pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
 @torch.no_grad()
-def test_equals_transformers_own_forward_pass(model, given, kind):
+def test_equals_transformers_own_forward_pass(model, given, kind, block, monkeypatch):
+    """A sequence of nine in one block, and in three."""
+    monkeypatch.setattr(decoder, "BLOCK", block)
     expected = stock(model, *given, mask(kind))
     torch.testing.assert_close(decode(model, *given, mask(kind)), expected, atol=1e-5, rtol=1e-5)
 
@@ -69,7 +73,9 @@ def test_all_positions_enter_the_cache_though_none_is_read(model, given):
     torch.testing.assert_close(decode(model, following, positions, seen, ours), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_gradients_are_those_of_transformers(model, given):
+@pytest.mark.parametrize("block", [256, 4])
+def test_gradients_are_those_of_transformers(model, given, block, monkeypatch):
+    monkeypatch.setattr(decoder, "BLOCK", block)
     visible, read = mask("boolean"), slice(2, None, 3)
     parameters = list(model.layers.parameters())
     expected = torch.autograd.grad(stock(model, *given, visible)[:, read].square().sum(), parameters)

@@ -3,7 +3,9 @@
 Modules and weights are transformers'. Their own forward passes compute every position up to the last layer, and copy
 keys and values for each of the heads that share them. A navigator reads one token out of a unit,
 and the keys it remembers are most of what attention touches; so here the last layer computes only what is read, and the
-heads of a group attend together to the one copy of their keys. The values are the same.
+heads of a group attend together to the one copy of their keys. Where a whole sequence is read, as in training, a mask
+has PyTorch compute all pairs of its positions; read block by block, the pairs ahead of a block are left out. The values
+are the same.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, cast
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,6 +24,8 @@ from dualsight.nn.rope import Rope, half_rope, rotate_half
 
 ALL, LAST, NONE = slice(None), slice(-1, None), slice(0)
 """Positions to read."""
+BLOCK = 256
+"""Positions of a whole sequence that attend together."""
 
 
 class KeyValues(Protocol):
@@ -43,17 +48,19 @@ def decode(
 
     Args:
         positions: time, row and column (M-RoPE, of Qwen2.5-VL), or one axis only.
-        visible: who sees whom, (B, 1, Q, K), boolean or additive; None is causal, among all positions.
+        visible: who sees whom, (B, 1, Q, K), boolean or additive; nobody sees what stands behind it. None is causal,
+            among all positions.
     """
     rope = Rope(*(table[:, :, None] for table in half_rope(*model.rotary_emb(embeddings, positions))))
     *layers, last = cast(Iterable[Qwen2_5_VLDecoderLayer], model.layers)
     x, groups = embeddings, last.self_attn.num_key_value_groups
-    grouped = _grouped(visible, groups)
+    visible = _additive(visible, x.dtype)
+    mask = visible if cache is None else _grouped(visible, groups)
     for layer in layers:
-        x = _layer(layer, x, rope, grouped, cache)
-    if visible is not None:
-        grouped = _grouped(visible[:, :, read], groups)
-    return model.norm(_layer(last, x, rope, grouped, cache, read))
+        x = _layer(layer, x, rope, mask, cache)
+    if visible is not None and not (cache is None and read is ALL):
+        mask = _grouped(visible[:, :, read], groups)
+    return model.norm(_layer(last, x, rope, mask, cache, read))
 
 
 def _layer(
@@ -79,12 +86,34 @@ def _layer(
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Float[Tensor, "B heads R d"]:
-    """Attention in which consecutive query heads share a key head, under a mask from :func:`_grouped`."""
+    """Attention in which consecutive query heads share a key head, under a mask of a whole sequence, (B, 1, Q, Q), or
+    one from :func:`_grouped`."""
     if visible is None:
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=queries.shape[2] > 1, enable_gqa=True)
+    if visible.shape[2] == queries.shape[2] == keys.shape[2]:
+        keys, values = (x.repeat_interleave(queries.shape[1] // x.shape[1], dim=1) for x in (keys, values))
+        blocks = [
+            F.scaled_dot_product_attention(block, keys[:, :, :end], values[:, :, :end], mask[..., :end])
+            for block, mask, end in zip(
+                queries.split(BLOCK, 2), visible.split(BLOCK, 2), _ends(queries.shape[2]), strict=True
+            )
+        ]
+        return torch.cat(blocks, dim=2)
     shared = queries.unflatten(1, (keys.shape[1], -1)).flatten(2, 3)  # (B, key heads, groups * R, head_dim)
     attended = F.scaled_dot_product_attention(shared, keys, values, attn_mask=visible)
     return attended.reshape(queries.shape)
+
+
+def _ends(length: int) -> list[int]:
+    """Where the blocks of a sequence end."""
+    return [min(start + BLOCK, length) for start in range(0, length, BLOCK)]
+
+
+def _additive(visible: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """What attention would make of a boolean mask in every layer anew."""
+    if visible is None or visible.dtype != torch.bool:
+        return visible
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, float("-inf"))
 
 
 def _grouped(visible: Tensor | None, groups: int) -> Tensor | None:
