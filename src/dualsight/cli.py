@@ -732,7 +732,7 @@ def study(
 
     out = out or Path("runs") / f"study-{name}"
     if name == "memory":
-        steps = round(scale * 1200), round(scale * 600)
+        steps = round(scale * 1200), round(scale * 800)
         memory.run(out, seeds, size, policy, interleaved, *steps, talks)
     else:
         study = importlib.import_module(f"dualsight.studies.{name}").STUDY

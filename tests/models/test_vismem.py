@@ -252,7 +252,7 @@ def test_slots_see_their_image_as_the_encoder_does(memory, vlm, family):
     inputs = images(family, 3)
     calls = []
     handle = parts.tower.register_forward_pre_hook(lambda m, a, k: calls.append((a, k)), with_kwargs=True)
-    vlm.get_image_features(**inputs)
+    vlm.model.get_image_features(**inputs)
     handle.remove()
     keys = short.look(lambda: parts.tower(*calls[0][0], **calls[0][1]))
     queries = torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""VLMs of four families with random weights, small enough to test on, and a batch of prompts for each."""
+"""VLMs of five families with random weights, small enough to test on, and a batch of prompts for each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from transformers import (
     InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLVisionConfig,
+    JanusConfig,
+    JanusForConditionalGeneration,
+    LlamaConfig,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     Qwen2_5_VLConfig,
@@ -19,7 +22,9 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision")
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "janus")
+SEEDS = {"janus": 1}
+"""Of weights whose greedy answers have delimiters enough for both kinds of memory; 0 for all others."""
 VOCABULARY, IMAGE, VIDEO, START, END = 60, 50, 51, 52, 53
 DELIMITERS = (5, 6)
 TEXT = {
@@ -32,7 +37,7 @@ VISION = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "n
 
 def tiny_vlm(family: str, **text: Any):
     """One of ``FAMILIES``; ``text`` changes the decoder's settings."""
-    torch.manual_seed(0)
+    torch.manual_seed(SEEDS.get(family, 0))
     language = TEXT | text
     ids = {"image_token_id": IMAGE, "video_token_id": VIDEO}
     if family == "qwen2_5_vl":
@@ -65,6 +70,17 @@ def tiny_vlm(family: str, **text: Any):
             vision_config=vision, text_config=Qwen2Config(**language), image_token_id=IMAGE, image_seq_length=4
         )
         model = InternVLForConditionalGeneration(config)
+    elif family == "janus":
+        vision = VISION | {"image_size": 16, "patch_size": 8, "num_image_tokens": 4, "projection_dim": 32}
+        vq = {
+            "embed_dim": 4, "num_embeddings": 8, "latent_channels": 32, "base_channels": 32, "channel_multiplier": [1, 1],
+            "num_res_blocks": 1, "projection_dim": 32, "image_token_embed_dim": 32, "num_patches": 2,
+        }  # fmt: skip
+        config = JanusConfig(
+            text_config=LlamaConfig(**language), vision_config=vision, vq_config=vq, image_token_id=IMAGE,
+            tie_word_embeddings=False,
+        )  # fmt: skip
+        model = JanusForConditionalGeneration(config)
     else:
         vision = SiglipVisionConfig(**VISION, image_size=16, patch_size=4, vision_use_head=False)
         config = LlavaOnevisionConfig(
@@ -85,7 +101,7 @@ def images(family: str, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
     if family.startswith("qwen"):
         pixels = torch.randn(count * 16, 3 * 4 * 4, generator=rng)
         return {"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, 4, 4]] * count)}
-    if family == "internvl":
+    if family in ("internvl", "janus"):
         return {"pixel_values": torch.randn(count, 3, 16, 16, generator=rng)}
     pixels = torch.randn(count, 2, 3, 16, 16, generator=rng)
     return {"pixel_values": pixels, "image_sizes": torch.tensor([[16, 16]] * count)}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 
 
 class Anatomy(ABC):
@@ -103,6 +103,10 @@ class Anatomy(ABC):
     @abstractmethod
     def images_of_rows(self, ids: Int[Tensor, "B L"], inputs: Mapping[str, Any]) -> list[int]:
         """How many images (tiles, where images are cut into tiles) of the encoder's batch belong to each row."""
+
+    def generate(self, **inputs: Any) -> Any:
+        """Stock ``generate``, with every logits processor that it is given."""
+        return self.vlm.generate(**inputs)
 
 
 class _Qwen(Anatomy):
@@ -265,11 +269,45 @@ class LlavaOnevision(_Tiles):
         )
 
 
+class Janus(Anatomy):
+    """Janus, where it understands: SigLIP on images of one size, a token per patch. What makes images has no part."""
+
+    vision_targets = r"(q_proj|v_proj)"
+    merge = 1
+
+    @property
+    def image_token(self) -> int:
+        return self.config.image_token_id
+
+    @property
+    def tower(self) -> Any:
+        return self.core.vision_model
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.tower.encoder.layers
+
+    def run_block(self, block: int, slots: Float[Tensor, "R S C"]) -> Float[Tensor, "R S C"]:
+        return self.blocks[block](slots, attention_mask=None)
+
+    def project(self, slots: Float[Tensor, "R MN C"]) -> Float[Tensor, "R N D"]:
+        return self.core.aligner(self.tower.post_layernorm(slots))
+
+    def images_of_rows(self, ids: Int[Tensor, "B L"], inputs: Mapping[str, Any]) -> list[int]:
+        vision = self.config.vision_config
+        return ((ids == self.image_token).sum(1) // (vision.image_size // vision.patch_size) ** 2).tolist()
+
+    def generate(self, **inputs: Any) -> Any:
+        """Janus's own ``generate`` chooses between text and images, and drops logits processors on the way to text."""
+        return GenerationMixin.generate(self.vlm, guidance_scale=None, **inputs)
+
+
 FAMILIES: dict[str, type[Anatomy]] = {
     "qwen2_5_vl": Qwen25VL,
     "qwen3_vl": Qwen3VL,
     "internvl": InternVL,
     "llava_onevision": LlavaOnevision,
+    "janus": Janus,
 }
 """By ``config.model_type``."""
 

@@ -222,7 +222,7 @@ class VisMem(nn.Module):
         """``generate``, and which row called which memory where. ``latents`` may change what enters, and keep it."""
         mode = Mode.parse(memory)
         if mode.decision == "off":
-            return self.vlm.generate(**inputs), []
+            return self.parts.generate(**inputs), []
         settings = inputs.get("generation_config") or self.vlm.generation_config
         chosen = {name: inputs.get(name, getattr(settings, name, None)) for name in _SETTINGS}
         if (chosen["num_beams"] or 1) > 1:
@@ -237,7 +237,7 @@ class VisMem(nn.Module):
         grammar = Grammar(self, mode, ids.shape[1], end, seed)
         with self.reading(stream):
             processors = LogitsProcessorList([*inputs.pop("logits_processor", []), grammar])
-            return self.vlm.generate(**inputs, logits_processor=processors), stream.invocations
+            return self.parts.generate(**inputs, logits_processor=processors), stream.invocations
 
     def score(
         self,
