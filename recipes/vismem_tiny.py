@@ -38,7 +38,7 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
     test = f"dualsight eval --suite gridtalk --model {out} --seed 4321"
     return [
         f"dualsight train policy --size {recipe.size} --steps {recipe.policy_steps} --out {policy}",
-        f"dualsight train memory --policy {policy} --steps {recipe.memory_steps} --seed {seed} --out {warm}",
+        f"dualsight train memory --vlm {policy} --steps {recipe.memory_steps} --seed {seed} --out {warm}",
         f"dualsight train grpo --stage invocation --vlm {policy} --memory {warm} --out {out}/memory "
         f"--steps {recipe.call_steps} --learning-rate 0.003 --cost {recipe.cost} --answer 12 --seed {seed}",
         *(f"{test} --count 256 --memory {mode}" for mode in recipe.modes),

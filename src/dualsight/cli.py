@@ -601,43 +601,62 @@ def train_policy(
 
 
 def train_memory(
-    policy: Path,
+    vlm: Path,
     out: Path,
+    data: Path | None = None,
     kinds: Literal["both", "short", "long"] = "both",
-    queries: PositiveInt = 4,
-    short: PositiveInt = 4,
-    long: PositiveInt = 8,
-    width: PositiveInt = 64,
+    queries: PositiveInt | None = None,
+    short: PositiveInt | None = None,
+    long: PositiveInt | None = None,
+    width: PositiveInt | None = None,
     steps: PositiveInt = 800,
-    batch: PositiveInt = 48,
-    learning_rate: float = 3e-3,
+    batch: PositiveInt | None = None,
+    learning_rate: float | None = None,
+    share: float = 0.5,
     seed: int = 0,
 ) -> None:
-    """Warm start of a memory around a small VLM: where to look in the image first, then late answers through forced
-    memories.
+    """Warm start of a memory: right answers, through memories put into them. Talks about grids teach where to look in
+    the image first.
 
     Args:
-        policy: output of `train policy`; it stays frozen.
+        vlm: a folder with a VLM of transformers, or an output of `train policy`; it stays frozen.
         out: checkpoints, and the memory at the end. The same command resumes.
+        data: lines of JSON with question, answer and image (or whole conversations); talks about grids for a policy.
         kinds: which memories are trained.
-        queries: K.
-        short: latents of a short memory.
-        long: latents of a long one.
-        width: of the query builder.
+        queries: K; 4 around a policy, 8 around others.
+        short: latents of a short memory; 4, 8.
+        long: latents of a long one; 8, 16.
+        width: of the query builder; 64, 512.
         steps: of the optimiser.
-        batch: talks per step and process.
-        learning_rate: its peak.
-        seed: of weights and talks.
+        batch: talks or answers per step and process; 48, 8.
+        learning_rate: its peak; 0.003, 0.0001.
+        share: of an answer's delimiters behind which memory is put, with data.
+        seed: of weights, order and places.
     """
     from dataclasses import replace
 
-    from dualsight.inference.grid_vlm import MEMORY
-    from dualsight.models.vismem import KINDS
-    from dualsight.train.gridtalk import memory_run, warm_start
+    import torch
 
-    config = replace(MEMORY, queries=queries, short=short, long=long, width=width)
-    run = memory_run(out, steps, batch=batch, learning_rate=learning_rate, seed=seed)
-    warm_start(policy, config, run, KINDS if kinds == "both" else (kinds,))
+    from dualsight.inference.grid_vlm import MEMORY
+    from dualsight.models.vismem import KINDS, VisMem, VisMemConfig
+    from dualsight.train import gridtalk, sft
+    from dualsight.train.prompts import task_of
+
+    chosen: tuple[Any, ...] = KINDS if kinds == "both" else (kinds,)
+    sizes = given(queries=queries, short=short, long=long, width=width)
+    settings = given(batch=batch, learning_rate=learning_rate, seed=seed)
+    if data is None:
+        gridtalk.warm_start(vlm, replace(MEMORY, **sizes), gridtalk.memory_run(out, steps, **settings), chosen)
+        return
+    task = task_of(vlm, data, "exact", seed)
+    torch.manual_seed(seed)
+    memory = VisMem(task.vlm, task.delimiters, replace(VisMemConfig(), **sizes))
+    sft.warm_start(memory, task.rows, task.encode, sft.memory_run(out, steps, **settings), chosen, share)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Options that the user set."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def train_grpo(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
 from transformers import (
     InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLVisionConfig,
     JanusConfig,
     JanusForConditionalGeneration,
+    JanusImageProcessor,
+    JanusProcessor,
     LlamaConfig,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
@@ -73,8 +79,9 @@ def tiny_vlm(family: str, **text: Any):
     elif family == "janus":
         vision = VISION | {"image_size": 16, "patch_size": 8, "num_image_tokens": 4, "projection_dim": 32}
         vq = {
-            "embed_dim": 4, "num_embeddings": 8, "latent_channels": 32, "base_channels": 32, "channel_multiplier": [1, 1],
-            "num_res_blocks": 1, "projection_dim": 32, "image_token_embed_dim": 32, "num_patches": 2,
+            "embed_dim": 4, "num_embeddings": 8, "latent_channels": 32, "base_channels": 32,
+            "channel_multiplier": [1, 1], "num_res_blocks": 1, "projection_dim": 32, "image_token_embed_dim": 32,
+            "num_patches": 2,
         }  # fmt: skip
         config = JanusConfig(
             text_config=LlamaConfig(**language), vision_config=vision, vq_config=vq, image_token_id=IMAGE,
@@ -136,3 +143,23 @@ def prompts(family: str, model: Any, texts: list[list[int]]) -> dict[str, torch.
     if family.startswith("qwen"):
         found["mm_token_type_ids"] = (ids == IMAGE).int()
     return found
+
+
+def janus_folder(folder: Path) -> Path:
+    """A Janus of transformers with its processor, as a user has it on disk; words are ``w0`` to ``w49``."""
+    marks = {"image_token": "<image>", "boi_token": "<boi>", "eoi_token": "<eoi>"}
+    words = {f"w{number}": number for number in range(50)} | {"<image>": IMAGE, "<boi>": START, "<eoi>": END, ":": 5}
+    words = {word: number for word, number in words.items() if word == ":" or number != 5}
+    made = Tokenizer(WordLevel(words, unk_token="w3"))
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace()])
+    made.add_special_tokens([AddedToken(mark, normalized=False) for mark in marks.values()])
+    ends = {"pad_token": "w0", "bos_token": "w1", "eos_token": "w2"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="w3", extra_special_tokens=marks, **ends)
+    template = (
+        "{% for message in messages %}{% for part in message.content %}{{ part.text if part.type == 'text' else "
+        "'<image>' }} {% endfor %}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
+    )
+    images = JanusImageProcessor(size={"height": 16, "width": 16}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    JanusProcessor(images, tokenizer, chat_template=template, num_image_tokens=4).save_pretrained(folder)
+    tiny_vlm("janus").save_pretrained(folder)
+    return folder

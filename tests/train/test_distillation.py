@@ -62,7 +62,7 @@ def test_a_look_learns_where_to_look(memory, batch):
     inputs = (batch["input_ids"], batch["attention_mask"], len(SMALL.image))
     for _ in range(30):
         looks: list[torch.Tensor] = []
-        with memory.builder.centre.by_batch():
+        with memory.builder.centre.by_batch(3):
             memory.score(*inputs, looks=looks, pixel_values=batch["pixel_values"])
         loss = lesson_loss(looks, told)
         optimiser.zero_grad()

@@ -110,19 +110,20 @@ class Centring(nn.Module):
         super().__init__()
         self.mean = nn.Buffer(torch.zeros(queries * width))
         self.variance = nn.Buffer(torch.ones(queries * width))
-        self._by_batch = False
+        self._rows = 0
 
     @contextmanager
-    def by_batch(self) -> Generator[None]:
-        """Within, batches of at least two are centred by themselves, and the averages follow."""
-        self._by_batch = True
+    def by_batch(self, rows: int) -> Generator[None]:
+        """Within, memories that all ``rows`` call together, at least two, are centred by themselves, and the averages
+        follow; those of a few are not."""
+        self._rows = rows
         try:
             yield
         finally:
-            self._by_batch = False
+            self._rows = 0
 
     def forward(self, queries: Float[Tensor, "R K E"]) -> Float[Tensor, "R K E"]:
-        training = self._by_batch and len(queries) > 1
+        training = len(queries) == self._rows > 1
         return F.batch_norm(queries.flatten(1), self.mean, self.variance, training=training).view_as(queries)
 
 

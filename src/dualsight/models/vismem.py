@@ -286,7 +286,7 @@ class VisMem(nn.Module):
         """Learn from sequences without labels how the query builder's inputs are spread, once, before training."""
         stream = Stream(self, Mode(), input_ids, attention_mask.bool(), input_ids.shape[1], vision)
         with self.reading(stream):
-            self.vlm(input_ids=input_ids, attention_mask=attention_mask, **vision)
+            self.vlm(**self._whole(input_ids, attention_mask, vision))
         seen, said = stream.states()
         self.builder.whiten_v.fit(seen)
         self.builder.whiten_h.fit(said)
@@ -301,7 +301,7 @@ class VisMem(nn.Module):
         Rewards can only teach what is tried now and then, and from a delimiter's row memory is called next to never:
         a model is all but certain of what follows a delimiter, and it is no other delimiter.
         """
-        outputs = self.vlm(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **vision)
+        outputs = self.vlm(**self._whole(input_ids, attention_mask, vision), output_hidden_states=True)
         at = torch.isin(input_ids, torch.tensor(self.delimiters, device=input_ids.device)) & attention_mask.bool()
         hidden = outputs.hidden_states[-1][at].double()
         odds = math.log(share / (1 - share)) - math.log(len(KINDS))
@@ -309,6 +309,10 @@ class VisMem(nn.Module):
         square = hidden.T @ hidden
         ridge = 1e-4 * square.trace() / len(square) * torch.eye(len(square)).to(square)
         self.tokens.heads.copy_(torch.linalg.solve(square + ridge, hidden.T @ wanted).expand(len(KINDS), -1))
+
+    def _whole(self, input_ids: Tensor, attention_mask: Tensor, vision: Mapping[str, Any]) -> dict[str, Any]:
+        positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions, **vision}
 
     def chosen(self, input_ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
         """Which tokens somebody chose: not the placeholders and ends, which the grammar sets."""

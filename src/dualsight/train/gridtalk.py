@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import InternVLForConditionalGeneration
 
-from dualsight.checkpoints.vismem import save_memory
 from dualsight.data.gridtalk import INDEX, SENTENCE, sample_talk
 from dualsight.inference.grid_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.train.distillation import lesson_loss, usefulness
+from dualsight.train.sft import train, untouched
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
 LAYERS = r"layers?\.\d"
@@ -174,7 +174,7 @@ class MemoryTraining(nn.Module):
             left -= 1
             return latents.detach() if left else latents
 
-        with memory.builder.centre.by_batch():
+        with memory.builder.centre.by_batch(len(input_ids)):
             logits = memory.score(*inputs, latents=only_the_last, looks=looks, pixel_values=pixel_values)
         learnt = labels != IGNORE
         right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
@@ -182,9 +182,7 @@ class MemoryTraining(nn.Module):
             loss = lesson_loss(looks, usefulness(memory, *inputs, labels, pixel_values=pixel_values))
         else:
             loss = F.cross_entropy(logits[learnt], labels[learnt])
-        # A batch calls one kind; processes that share gradients must have the same ones.
-        nothing = sum(parameter.sum() for parameter in self.memory.parameters() if parameter.requires_grad) * 0.0
-        return {"loss": loss + nothing, "right": right}
+        return {"loss": loss + untouched(memory), "right": right}
 
 
 def policy_run(out: Path, steps: int = 1200, **changes: Any) -> Run:
@@ -223,32 +221,5 @@ def warm_start(
     plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds)
     make, rng, task = TalkBatch(of_policy), np.random.default_rng((run.seed, 1)), of_policy.task
     seen = make([sample_talk(task, plan.longest, rng) for _ in range(256)], rng)
-    memory.fit_whitening(seen["input_ids"], seen["attention_mask"], pixel_values=seen["pixel_values"])
-    fit(MemoryTraining(memory), plan, run)
-    fit_constant(memory, MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds))
-    memory.fit_calls(seen["input_ids"], seen["attention_mask"], pixel_values=seen["pixel_values"])
-    if is_main_process():
-        save_memory(memory, run.out)
-    return run.out
-
-
-@torch.no_grad()
-def fit_constant(memory: VisMem, talks: MemoryTalks) -> None:
-    """The mean of what is formed, of each kind: what the mode ``constant`` puts in the place of memory."""
-    found: dict[Kind, list[Tensor]] = {kind: [] for kind in KINDS}
-    for index in range(len(talks)):
-        batch = talks[index]
-        first = int((batch["input_ids"][0] >= memory.tokens.first).nonzero()[0])
-        kind = memory.tokens.kind(int(batch["input_ids"][0, first]))
-
-        def keep(rows: list[int], latents: Tensor, of_kind: Kind = kind) -> Tensor:
-            found[of_kind].append(latents.mean(0))
-            return latents
-
-        memory.score(
-            batch["input_ids"], batch["attention_mask"], int(batch["prompt"]), latents=keep,
-            pixel_values=batch["pixel_values"],
-        )  # fmt: skip
-    for kind, means in found.items():
-        if means:
-            memory.constant[kind].copy_(torch.stack(means).mean(0))
+    examples = MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds)
+    return train(memory, MemoryTraining(memory), plan, (examples[index] for index in range(8)), seen, run)

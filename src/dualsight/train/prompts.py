@@ -1,4 +1,4 @@
-"""What GRPO is given: prompts with their images, as inputs of a VLM, and what an answer is compared with."""
+"""What a memory is trained on: prompts with their images, as inputs of a VLM, and what an answer is compared with."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from dualsight.models.vismem import delimiters_of
 from dualsight.pictures import open_picture
 from dualsight.train.grpo import Decode
 from dualsight.train.rewards import Reward, Row, exact_match, multiple_choice, numeric_match
+from dualsight.train.sft import Encode
 from dualsight.train.trainer import Examples
 from dualsight.types import IMAGE_MARK, Conversation
 
 
 class Task(NamedTuple):
-    """What a memory is trained on by rewards."""
+    """A VLM and what it is asked."""
 
     vlm: Any
     delimiters: list[int]
     rows: Examples
     reward: Reward
     decode: Decode
+    encode: Encode
 
 
 def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
@@ -48,7 +50,7 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
         except CheckpointError as error:
             raise CheckpointError(f"{error}; for a VLM of transformers say what it is asked: --data") from error
         rows = GridPrompts(config, 1_000_000, seed, 2 * config.late)
-        return Task(vlm, [INDEX[";"]], rows, begins_with_answer, said)
+        return Task(vlm, [INDEX[";"]], rows, begins_with_answer, said, ids_of)
     judge = function_of(reward, "reward", REWARDS)
     try:
         vlm = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
@@ -60,7 +62,10 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
     def decode(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
 
-    return Task(vlm, delimiters_of(tokenizer), ChatPrompts(JsonLines(data), processor), judge, decode)
+    def encode(answer: str) -> list[int]:
+        return tokenizer(answer, add_special_tokens=False).input_ids
+
+    return Task(vlm, delimiters_of(tokenizer), ChatPrompts(JsonLines(data), processor), judge, decode, encode)
 
 
 REWARDS: dict[str, Reward] = {"exact": exact_match, "numeric": numeric_match, "choice": multiple_choice}
@@ -138,6 +143,11 @@ class GridPrompts:
 def said(ids: list[int]) -> str:
     """Words of a talk."""
     return " ".join(VOCABULARY[token] for token in ids if token < len(VOCABULARY))
+
+
+def ids_of(words: str) -> list[int]:
+    """``said``, the other way round."""
+    return [INDEX[word] for word in words.split()]
 
 
 def begins_with_answer(prompt: str, answer: str, row: Row) -> float:

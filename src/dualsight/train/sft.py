@@ -1,0 +1,227 @@
+"""Warm start of a memory around any frozen VLM: cross-entropy of right answers, read through memories put into them.
+
+::
+
+    <image> What is on the table?  [<short> M M M M </short>]  A red cup,  [<long> M .. M </long>]  and a plate.
+    prompt                         behind the prompt           behind a delimiter of the answer
+
+Rewards cannot begin with a memory that says nothing: what differs between the answers of a group is then the noise of
+sampling. So what the builder and the formers write is first differentiated through the VLM. Learnt is the text behind
+a row's first memory. Where memories stand is drawn, as nobody calls them yet (`VisMem.fit_calls`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from dualsight.checkpoints.vismem import save_memory
+from dualsight.models.janus_core import IGNORE
+from dualsight.models.vismem import KINDS, TEXT_INPUTS, Kind, VisMem, ends_of
+from dualsight.train.rewards import Row
+from dualsight.train.trainer import BatchPlan, Examples, Run, fit, is_main_process
+
+Encode = Callable[[str], list[int]]
+"""An answer -> its ids, without the token that ends it."""
+
+
+class Sequences(Dataset):
+    """Batch ``i`` of a warm start: right answers with memories in them.
+
+    All rows call one memory of one kind behind the prompt, where the memory's rules allow it: the builder's queries
+    are centred by their batch. Behind each delimiter of an answer there is one more with probability ``share``.
+
+    Args:
+        rows: prompts with their ``answer`` (``train.prompts.ChatPrompts``).
+        kinds: drawn from.
+    """
+
+    def __init__(
+        self,
+        memory: VisMem,
+        rows: Examples,
+        encode: Encode,
+        batch: int,
+        steps: int,
+        seed: int,
+        kinds: Sequence[Kind] = KINDS,
+        share: float = 0.5,
+    ):
+        self.memory, self.rows, self.encode, self.seed = memory, rows, encode, seed
+        self.kinds, self.share = kinds, share
+        self.end = ends_of(memory.vlm)[:1]
+        numbers: Any = range(len(rows))
+        self.numbers = BatchPlan(numbers, lambda chosen: {"rows": chosen}, batch, steps, seed)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, index))
+        return self.batch(self.numbers[index]["rows"], rng, self._drawn(rng))
+
+    def _drawn(self, rng: np.random.Generator) -> Kind:
+        return self.kinds[int(rng.integers(len(self.kinds)))]
+
+    def batch(self, numbers: Sequence[int], rng: np.random.Generator, first: Kind | None) -> dict[str, Any]:
+        """Rows by their numbers, prompts padded on the left and answers on the right.
+
+        Args:
+            first: what is called behind the prompt. None: nothing is called, all of the answers is learnt.
+        """
+        rows = [self.rows[number] for number in numbers]
+        prompts = [row["inputs"]["input_ids"][0].tolist() for row in rows]
+        laid = [self._laid(row, prompt[-1], rng, first) for row, prompt in zip(rows, prompts, strict=True)]
+        before, behind = max(map(len, prompts)), max(len(ids) for ids, _ in laid)
+        pad = self.memory.vlm.generation_config.pad_token_id or 0
+        ids = torch.full((len(rows), before + behind), pad)
+        there, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORE)
+        for line, (prompt, (answer, learnt)) in enumerate(zip(prompts, laid, strict=True)):
+            whole = slice(before - len(prompt), before + len(answer))
+            ids[line, whole] = torch.tensor(prompt + answer)
+            there[line, whole] = 1
+            targets = torch.tensor(answer).masked_fill(~torch.tensor(learnt), IGNORE)
+            labels[line, before - 1 : before - 1 + len(answer)] = targets
+        names = {name for row in rows for name in row["inputs"] if name not in TEXT_INPUTS}
+        vision = {name: joined([row["inputs"][name] for row in rows if name in row["inputs"]]) for name in names}
+        return {"input_ids": ids, "attention_mask": there, "labels": labels, "prompt": torch.tensor(before), **vision}
+
+    def _laid(self, row: Row, last: int, rng: np.random.Generator, first: Kind | None) -> tuple[list[int], list[bool]]:
+        """An answer with its memories, and which of its tokens are learnt."""
+        memory, ids, learnt, calls = self.memory, [], [], 0
+        for place, token in enumerate([*self.encode(row["answer"]), *self.end]):
+            at_delimiter = not memory.config.anchored or last in memory.delimiters
+            if first and at_delimiter and calls < memory.config.max_invocations:
+                kind = first if place == 0 else self._drawn(rng) if rng.random() < self.share else None
+                if kind:
+                    calls += 1
+                    ids += memory.written(kind)
+                    learnt += [False] * len(memory.written(kind))
+            ids.append(token)
+            learnt.append(calls > 0 or first is None)
+            last = token
+        if not any(learnt):
+            raise ValueError(
+                f"no memory can be called in the answer {row['answer']!r} to {row['prompt']!r}: neither it nor its "
+                "prompt has a delimiter before its end (VisMemConfig(anchored=False) calls anywhere)"
+            )
+        return ids, learnt
+
+
+def joined(images: Sequence[Tensor]) -> Tensor:
+    """Images of several rows as one batch; where images have different numbers of tiles, empty ones fill up."""
+    if len({image.shape[1:] for image in images}) > 1:
+        most = max(image.shape[1] for image in images)
+        spare = [0, 0] * (images[0].ndim - 2)
+        images = [F.pad(image, (*spare, 0, most - image.shape[1])) for image in images]
+    return torch.cat(list(images))
+
+
+class MemorySft(nn.Module):
+    """A memory under the cross-entropy of what is said behind it."""
+
+    def __init__(self, memory: VisMem):
+        super().__init__()
+        self.memory = memory
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B L"],
+        attention_mask: Int[Tensor, "B L"],
+        labels: Int[Tensor, "B L"],
+        prompt: Tensor,
+        **vision: Any,
+    ) -> dict[str, Float[Tensor, ""]]:
+        memory, learnt = self.memory, labels != IGNORE
+        with memory.builder.centre.by_batch(len(input_ids)):
+            logits = memory.score(input_ids, attention_mask, int(prompt), **vision)[learnt]
+        right = (logits.argmax(-1) == labels[learnt]).float().mean()
+        return {"loss": F.cross_entropy(logits.float(), labels[learnt]) + untouched(memory), "right": right}
+
+
+def untouched(memory: VisMem) -> Float[Tensor, ""]:
+    """Nothing, of all parameters: a batch calls one kind, and processes that share gradients must have the same."""
+    return sum((p.sum() for p in memory.parameters() if p.requires_grad), torch.zeros(())) * 0.0
+
+
+def memory_run(out: Path, steps: int, **changes: Any) -> Run:
+    """Settings of a warm start around a VLM of transformers; ``changes`` replace them."""
+    return replace(Run(out, steps, learning_rate=1e-4, batch=8, warmup=0.1, weight_decay=0.0), **changes)
+
+
+def warm_start(
+    memory: VisMem, rows: Examples, encode: Encode, run: Run, kinds: Sequence[Kind] = KINDS, share: float = 0.5
+) -> Path:
+    """Train a memory on right answers and write it to ``run.out``; returns that folder. Arguments as for `Sequences`.
+
+    Raises:
+        ValueError: fewer rows than a batch, or one in which no memory can be called.
+        BadData: a row that is no question with an answer.
+    """
+    plan = Sequences(memory, rows, encode, run.batch, run.steps, run.seed, kinds, share)
+    seen = plan.batch(range(min(len(rows), 32)), np.random.default_rng(run.seed), None)
+    examples = Sequences(memory, rows, encode, run.batch, 8, run.seed + 1, kinds, 0.0)
+    return train(memory, MemorySft(memory), plan, (examples[index] for index in range(8)), seen, run)
+
+
+def train(
+    memory: VisMem,
+    training: nn.Module,
+    plan: Dataset,
+    examples: Iterable[Mapping[str, Any]],
+    seen: Mapping[str, Any],
+    run: Run,
+) -> Path:
+    """What all warm starts share: whitening before the training; behind it what "constant" memory is, and heads that
+    call memory now and then.
+
+    Args:
+        training: what `fit` trains, around ``memory``.
+        examples: batches with memories of one kind each.
+        seen: a batch without memories.
+    """
+    whole = inputs_of(seen)
+    memory.fit_whitening(**whole)
+    fit(training, plan, run)
+    fit_constant(memory, examples)
+    memory.fit_calls(**whole)
+    if is_main_process():
+        save_memory(memory, run.out)
+    return run.out
+
+
+def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a batch a VLM reads."""
+    return {name: value for name, value in batch.items() if name not in ("labels", "prompt", "lesson", "answers")}
+
+
+@torch.no_grad()
+def fit_constant(memory: VisMem, examples: Iterable[Mapping[str, Any]]) -> None:
+    """The mean of what is formed, of each kind: what the mode ``constant`` puts in the place of memory.
+
+    Args:
+        examples: batches whose memories are of one kind each.
+    """
+    found: dict[Kind, list[Tensor]] = {kind: [] for kind in KINDS}
+    for batch in examples:
+        ids, prompt = batch["input_ids"], int(batch["prompt"])
+        called: Bool[Tensor, "B T"] = memory.tokens.calls(ids[:, prompt:])
+        kind = memory.tokens.kind(int(ids[:, prompt:][called][0]))
+
+        def keep(rows: list[int], latents: Tensor, of_kind: Kind = kind) -> Tensor:
+            found[of_kind].append(latents.mean(0))
+            return latents
+
+        memory.score(**inputs_of(batch), prompt=prompt, latents=keep)
+    for kind, means in found.items():
+        if means:
+            memory.constant[kind].copy_(torch.stack(means).mean(0))

@@ -1,0 +1,146 @@
+"""The warm start of a memory around any VLM."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dualsight.checkpoints.vismem import load_memory
+from dualsight.cli import main
+from dualsight.models.janus_core import IGNORE
+from dualsight.models.vismem import VisMem, VisMemConfig
+from dualsight.train.sft import MemorySft, Sequences, joined, warm_start
+from dualsight.train.trainer import Run
+from tests.models.tiny_vlms import DELIMITERS, FAMILIES, janus_folder, prompts, take, tiny_vlm
+from tests.train.learning import learn
+
+CONFIG = VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4)
+SAID = {"a": [21, 22, 5, 23, 6, 24], "b": [25], "c": [26, 27, 5, 28, 29]}
+TEXTS = [[7, 8, 9, 5], [11, 5], [12, 13, 6]]
+
+
+def rows(family, vlm, texts=TEXTS):
+    """Prompts of different lengths, each with its image."""
+    found = []
+    for number, (text, answer) in enumerate(zip(texts, SAID, strict=False)):
+        inputs = prompts(family, vlm, texts)
+        there = inputs["attention_mask"][number].bool()
+        words = {
+            name: inputs[name][number : number + 1, there]
+            for name in ("input_ids", "attention_mask", "mm_token_type_ids")
+            if name in inputs
+        }
+        images = take(family, {name: value for name, value in inputs.items() if name not in words}, number)
+        found.append({"inputs": words | images, "prompt": str(text), "answer": answer})
+    return found
+
+
+def remember(family, **changes) -> VisMem:
+    torch.manual_seed(3)
+    return VisMem(tiny_vlm(family), DELIMITERS, VisMemConfig(**vars(CONFIG) | changes))
+
+
+def sequences(memory, family, share=1.0, **options) -> Sequences:
+    return Sequences(memory, rows(family, memory.vlm), SAID.__getitem__, 3, 40, 0, share=share, **options)
+
+
+def test_memories_stand_behind_prompts_and_delimiters_and_what_follows_is_learnt():
+    memory = remember("internvl")
+    plan = sequences(memory, "internvl", kinds=("long",))
+    batch = plan.batch([1, 0], np.random.default_rng(0), "long")
+    m, end = memory.written("long"), 2
+    answers = [[*m, 25, end], [*m, 21, 22, 5, *m, 23, 6, *m, 24, end]]
+    learnt = [[25, end], [21, 22, 5, 23, 6, 24, end]]
+    prompt = int(batch["prompt"])
+    for row, (answer, text) in enumerate(zip(answers, learnt, strict=True)):
+        there = batch["attention_mask"][row].bool()
+        assert batch["input_ids"][row][there].tolist()[-len(answer) :] == answer
+        assert batch["input_ids"][row, prompt : prompt + len(answer)].tolist() == answer
+        at = (batch["labels"][row] != IGNORE).nonzero()[:, 0]
+        assert batch["labels"][row][at].tolist() == text
+        assert batch["input_ids"][row][at + 1].tolist() == text, "a label is of the next token"
+    assert batch["attention_mask"].sum(1).tolist() == [8 + len(answers[0]), 10 + len(answers[1])]
+
+
+def test_the_share_and_the_kinds_are_drawn():
+    memory = remember("internvl")
+    found = [sequences(memory, "internvl", 0.5)[index]["input_ids"] for index in range(20)]
+    calls = [memory.tokens.calls(ids) for ids in found]
+    assert {len(set(ids[at].tolist())) for ids, at in zip(found, calls, strict=True)} == {1, 2}
+    inside = sum(int(at.sum()) for at in calls) - 20 * 3
+    assert 10 < inside < 50, "half of sixty delimiters"
+    plain = sequences(memory, "internvl").batch([0, 1, 2], np.random.default_rng(0), None)
+    assert not memory.tokens.calls(plain["input_ids"]).any()
+    assert (plain["labels"] != IGNORE).sum() == sum(len(ids) + 1 for ids in SAID.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_is_as_its_rows_alone(family):
+    """What is said behind memories is as likely as in each row by itself."""
+    memory = remember(family)
+    plan = sequences(memory, family)
+    batch = plan.batch([0, 1, 2], np.random.default_rng(1), "short")
+    inputs = {name: value for name, value in batch.items() if name not in ("labels", "prompt")}
+    together = memory.score(prompt=int(batch["prompt"]), **inputs)
+    for row in range(3):
+        there = batch["attention_mask"][row].bool()
+        images = take(family, {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}, row)
+        cut = int(batch["prompt"]) - int((~there[: int(batch["prompt"])]).sum())
+        ids = batch["input_ids"][row : row + 1, there]
+        alone = memory.score(ids, torch.ones_like(ids), cut, **images)
+        torch.testing.assert_close(together[row, there], alone[0], atol=2e-5, rtol=1e-4)
+
+
+def test_a_memory_learns_what_is_said_behind_it():
+    memory = remember("internvl", short=8, long=8)
+    words = {"a": [21], "b": [25], "c": [26]}.__getitem__
+    plan = Sequences(memory, rows("internvl", memory.vlm), words, 3, 40, 0)
+    losses = learn(MemorySft(memory), plan.batch([0, 1, 2], np.random.default_rng(1), "short"), 60, 1e-2)
+    assert losses[-1]["loss"] < 0.8 * losses[0]["loss"]
+    assert all(parameter.grad is None for parameter in memory.vlm.parameters())
+
+
+def test_a_row_in_which_nothing_can_be_called_is_named():
+    memory = remember("internvl")
+    given = rows("internvl", memory.vlm, [[7, 8], [11, 5]])
+    plan = Sequences(memory, given, {"a": [21], "b": [22]}.__getitem__, 2, 1, 0)
+    with pytest.raises(ValueError, match=r"no memory can be called in the answer 'a' to '\[7, 8\]'"):
+        plan[0]
+    anywhere = Sequences(remember("internvl", anchored=False), given, {"a": [21], "b": [22]}.__getitem__, 2, 1, 0)
+    assert (anywhere[0]["labels"] != IGNORE).sum() == 4
+
+
+def test_images_with_fewer_tiles_are_filled_up():
+    one, two = torch.ones(1, 2, 3, 4, 4), torch.ones(1, 5, 3, 4, 4)
+    batch = joined([one, two])
+    assert batch.shape == (2, 5, 3, 4, 4) and batch[0, 2:].sum() == 0 and torch.equal(batch[:1, :2], one)
+    assert joined([torch.ones(3, 7), torch.ones(2, 7)]).shape == (5, 7)
+
+
+def test_a_warm_start_writes_what_can_be_read(tmp_path):
+    memory = remember("qwen2_5_vl")
+    run = Run(tmp_path, 2, batch=2)
+    warm_start(memory, rows("qwen2_5_vl", memory.vlm), SAID.__getitem__, run)
+    again = load_memory(tiny_vlm("qwen2_5_vl"), tmp_path)
+    assert all(again.constant[kind].abs().sum() > 0 for kind in ("short", "long"))
+    for name, tensor in memory.state_dict().items():
+        if not name.startswith(("parts", "short.parts")) and name in again.state_dict():
+            torch.testing.assert_close(again.state_dict()[name], tensor)
+
+
+def test_from_the_command_line_around_a_folder_of_transformers(tmp_path):
+    """Warm start, then both stages of GRPO, on a file of questions."""
+    vlm = janus_folder(tmp_path / "vlm")
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    lines = [{"question": "w7 w8", "answer": f"w{n} w9", "image": "a.png"} for n in (10, 11, 12, 13)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    common = [f"--vlm={vlm}", f"--data={tmp_path / 'data.jsonl'}", "--steps=1", "--batch=2"]
+    sizes = ["--queries=2", "--short=2", "--long=2", "--width=16"]
+    main(["train", "memory", *common, *sizes, f"--out={tmp_path / 'warm'}"])
+    main(
+        ["train", "grpo", *common, "--stage=memory", f"--memory={tmp_path / 'warm'}", f"--out={tmp_path / 'memory'}",
+         "--group=2", "--answer=8"]
+    )  # fmt: skip
+    assert (tmp_path / "memory" / "metrics.jsonl").exists()
