@@ -719,7 +719,7 @@ def _ratio(text: str) -> list[int]:
 
 
 def study(
-    name: Literal["decoupling", "unified", "encoders", "generators", "guidance", "memory"],
+    name: Literal["decoupling", "unified", "encoders", "generators", "guidance", "memory", "janus-memory"],
     out: Path | None = None,
     rooms: Path = Path("runs/janus/rooms"),
     seeds: list[int] = [0, 1],  # noqa: B006
@@ -737,7 +737,8 @@ def study(
         out: everything is kept here (runs/study-NAME by default); the same command goes on. results.md has the table.
         rooms: pictures of rooms, of `data rooms`.
         seeds: of weights, order and test sets.
-        model: judge this Janus, of any size, in place of training; for guidance.
+        model: judge this Janus, of any size, in place of training; for guidance. Of janus-memory: put it around this
+            one, in place of the shipped one.
         scale: of the number of training steps.
         policy: of memory: put it around this output of `train policy`, in place of training one.
         size: of memory: see `train policy`.
@@ -746,13 +747,15 @@ def study(
     """
     import importlib
 
-    from dualsight.studies import memory
+    from dualsight.studies import janus_memory, memory
     from dualsight.studies.study import Budget, run
 
     out = out or Path("runs") / f"study-{name}"
     if name == "memory":
         steps = round(scale * 1200), round(scale * 800)
         memory.run(out, seeds, size, policy, interleaved, *steps, talks)
+    elif name == "janus-memory":
+        janus_memory.run(out, model or JANUS, rooms, seeds, round(scale * 600))
     else:
         study = importlib.import_module(f"dualsight.studies.{name}").STUDY
         run(study, out, rooms, seeds, Budget().scaled(scale), model)

@@ -25,6 +25,7 @@ from dualsight.checkpoints.janus import (
     to_transformers,
     tokens_of,
     transformers_config,
+    understanding_vlm,
 )
 from dualsight.checkpoints.weights import CheckpointError
 from dualsight.models.janus import JANUS_1_3B, JANUS_PRO_1B, JANUS_PRO_7B, Janus
@@ -103,6 +104,22 @@ def test_transformers_computes_what_we_compute(tmp_path):
 
 
 @torch.no_grad()
+def test_the_half_that_understands_works_around_transformers():
+    """Of any Janus with SigLIP and Llama, whatever its image generation; the logits are ours."""
+    model, _ = tiny(vq=replace(config().vq, norm_groups=8))
+    vlm = understanding_vlm(model)
+    pixels = torch.randn(1, 3, 32, 32)
+    tokens = model.config.tokens
+    ids = torch.tensor([[tokens.bos, tokens.begin_image, *[tokens.image] * 16, tokens.end_image, 12, 13, 14]])
+    with torch.no_grad():
+        hidden = model.read(model.embed(ids, pixels), model.begin(1, ids.shape[1]))
+        expected = model.language_model.lm_head(hidden)
+        torch.testing.assert_close(vlm(input_ids=ids, pixel_values=pixels).logits, expected, atol=1e-5, rtol=1e-5)
+    assert vlm.generation_config.eos_token_id == tokens.eos
+    with pytest.raises(ValueError, match="SigLIP, Llama"):
+        understanding_vlm(tiny(encoder=replace(config().encoder, kind="dinov2"))[0])
+
+
 def test_transformers_layout_goes_there_and_back(tmp_path):
     model, processor = tiny()
     save_transformers(model, processor, tmp_path, dtype=None)

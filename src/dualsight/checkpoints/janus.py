@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import JanusConfig as TransformersConfig
+from transformers.models.janus.modeling_janus import JanusForConditionalGeneration
 
 from dualsight.checkpoints.weights import CheckpointError, WeightFiles, check_names, save_weights, write_json
 from dualsight.models.janus import Janus
@@ -32,6 +34,8 @@ from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
 from dualsight.pathways.vq import UNUSED, VQConfig
 
 PRO_ROLES, FIRST_ROLES = ("<|User|>", "<|Assistant|>"), ("User", "Assistant")
+UNDERSTANDING = ("vision_model.", "aligner.", "language_model.")
+STAND_IN = VQConfig(32, (1,), (1,), res_blocks=1, z_channels=32, codebook_size=8, codebook_dim=4)
 POOL = "vision_model.vision_tower.attn_pool."
 
 
@@ -293,6 +297,29 @@ def from_transformers(state: dict[str, Tensor], names: Iterable[str]) -> dict[st
         if name.endswith("pos_embed"):
             renamed[name] = renamed[name][None]
     return renamed
+
+
+def understanding_vlm(model: JanusCore) -> JanusForConditionalGeneration:
+    """The half of a Janus that understands, as transformers' class: what works around any VLM of transformers (a
+    memory) works around it. The weights are shared. What makes images there is a stand-in that was never trained.
+
+    Raises:
+        ValueError: the model has something that transformers' class cannot express.
+    """
+    config = replace(model.config, vq=STAND_IN, dit=None)
+    vlm = JanusForConditionalGeneration(TransformersConfig(**transformers_config(config))).to(model.device).eval()
+    ours = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(UNDERSTANDING)}
+    state = to_transformers(ours)
+    check_names({name: tuple(tensor.shape) for name, tensor in state.items()}, _understanding_names(vlm), "the model")
+    vlm.load_state_dict(state, strict=False, assign=True)
+    ends = {"bos_token_id": config.tokens.bos, "eos_token_id": config.tokens.eos, "pad_token_id": config.tokens.pad}
+    vlm.generation_config.update(**ends)
+    return vlm
+
+
+def _understanding_names(vlm: JanusForConditionalGeneration) -> dict[str, tuple[int, ...]]:
+    parts = ("model.vision_model.", "model.aligner.", "model.language_model.", "lm_head.")
+    return {name: tuple(tensor.shape) for name, tensor in vlm.state_dict().items() if name.startswith(parts)}
 
 
 def config_of_transformers(data: dict[str, Any], tokens: JanusTokens, roles: tuple[str, str]) -> JanusConfig:

@@ -18,10 +18,10 @@ from typing import Literal
 from dualsight.bench.gridtalk import Played, play_all
 from dualsight.bench.scores import score
 from dualsight.checkpoints.vismem import load_memory
-from dualsight.data.files import replacing, write_json
+from dualsight.data.files import write_json
 from dualsight.data.gridtalk import TYPES
 from dualsight.inference.grid_vlm import FULL, MEMORY, SMALL, load_policy
-from dualsight.studies.study import Claim, Figure, Study, table, verdict
+from dualsight.studies.study import Claim, Figure, Study, conclude
 from dualsight.train.gridtalk import memory_run, policy_run, pretrain_policy, warm_start
 
 ARMS = {
@@ -113,17 +113,7 @@ def run(
         for same, guess in zip(rows["same question, late"][group], rows["lone constant, late"][group], strict=True):
             value = same.value + (100 - same.value) * guess.value / 100
             predicted[group].append(Figure(value, guess.error))
-    claims = [claim for claim in STUDY.claims if rows[claim.better][claim.measure] and rows[claim.worse][claim.measure]]
-    verdicts = [verdict(c, rows[c.better][c.measure], rows[c.worse][c.measure]) for c in claims]
-    result = {
-        "study": STUDY.name, "policy": str(policy), "seeds": list(seeds), "steps": steps, "talks": talks,
-        "figures": {row: {g: [asdict(f) for f in of] for g, of in groups.items()} for row, groups in rows.items()},
-        "claims": verdicts,
-    }  # fmt: skip
-    write_json(out / "results.json", result)
-    with replacing(out / "results.md") as temporary:
-        temporary.write_text(table(STUDY, rows, verdicts), encoding="utf-8")
-    return result
+    return conclude(STUDY, out, rows, {"policy": str(policy), "seeds": list(seeds), "steps": steps, "talks": talks})
 
 
 def _figures(policy: Path, memory: Path, arm: str, seed: int, talks: int) -> dict[str, dict[str, dict]]:

@@ -181,15 +181,23 @@ def run(
                 if _able(arm, measure):
                     path = folder / arm.name / f"{measure}.json"
                     figures[arm.name][measure].append(_kept(path, measure, trained, arm, seed, budget, rooms))
-    verdicts = [
-        verdict(claim, figures[claim.better][claim.measure], figures[claim.worse][claim.measure])
-        for claim in study.claims
-    ]
+    settings = {"model": str(model) if model else None, "seeds": list(seeds), "budget": asdict(budget)}
+    return conclude(study, out, figures, settings)
+
+
+def conclude(study: Study, out: Path, figures: dict[str, dict[Measure, list[Figure]]], settings: dict) -> dict:
+    """Judge all claims whose figures are there and write ``results.json`` and ``results.md``; returns the content of
+    the former.
+
+    Args:
+        figures: of each arm, of each measure, seed by seed.
+        settings: what the figures were made with.
+    """
+    pairs = [(c, figures[c.better][c.measure], figures[c.worse][c.measure]) for c in study.claims]
+    verdicts = [verdict(claim, better, worse) for claim, better, worse in pairs if better and worse]
     result = {
         "study": study.name,
-        "model": str(model) if model else None,
-        "seeds": list(seeds),
-        "budget": asdict(budget),
+        **settings,
         "figures": {
             name: {m: [asdict(figure) for figure in values] for m, values in row.items() if values}
             for name, row in figures.items()
