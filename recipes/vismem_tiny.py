@@ -40,7 +40,7 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
         f"dualsight train policy --size {recipe.size} --steps {recipe.policy_steps} --out {policy}",
         f"dualsight train memory --vlm {policy} --steps {recipe.memory_steps} --seed {seed} --out {warm}",
         f"dualsight train grpo --stage invocation --vlm {policy} --memory {warm} --out {out}/memory "
-        f"--steps {recipe.call_steps} --learning-rate 0.003 --cost {recipe.cost} --answer 12 --seed {seed}",
+        f"--steps {recipe.call_steps} --learning-rate 0.003 --cost {recipe.cost} --answer 16 --seed {seed}",
         *(f"{test} --count 256 --memory {mode}" for mode in recipe.modes),
         *(f"{test} --count 2048 --memory always+short+lone{content}" for content in recipe.lone),
     ]

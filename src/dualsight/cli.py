@@ -752,7 +752,7 @@ def study(
 
     out = out or Path("runs") / f"study-{name}"
     if name == "memory":
-        steps = round(scale * 1200), round(scale * 800)
+        steps = round(scale * 1200), round(scale * 800), round(scale * 60)
         memory.run(out, seeds, size, policy, interleaved, *steps, talks)
     elif name == "janus-memory":
         janus_memory.run(out, model or JANUS, rooms, seeds, round(scale * 600))

@@ -6,7 +6,7 @@ from dualsight.studies.memory import ARMS, GROUPS, STUDY, run
 
 
 def test_every_arm_is_played_once_and_every_claim_judged(tmp_path, monkeypatch):
-    run_ = lambda: run(tmp_path, (0,), "small", policy_steps=2, steps=2, talks=2)  # noqa: E731
+    run_ = lambda: run(tmp_path, (0,), "small", policy_steps=2, steps=2, reward_steps=1, talks=2)  # noqa: E731
     result = run_()
     assert {f"{arm}, late" for arm in ARMS} <= set(result["figures"])
     judged = [claim["claim"] for claim in result["claims"]]
