@@ -139,3 +139,14 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     resumed = run_script(tmp_path, tmp_path / "run")
     assert "resuming" in resumed.stdout
     assert whole.stdout.splitlines()[-1] == resumed.stdout.splitlines()[-1]
+
+
+def test_the_log_has_parts_of_the_batches_that_have_them(tmp_path, monkeypatch, capsys):
+    """A batch in which there is nothing to count says NaN of it."""
+    errors = iter([1.0, float("nan"), float("nan"), 3.0])
+    original = Line.forward
+    monkeypatch.setattr(
+        Line, "forward", lambda self, x, y: original(self, x, y) | {"error": torch.tensor(next(errors))}
+    )
+    fit(Line(), plan(4), Run(tmp_path, 4, batch=4, log_every=4))
+    assert "error 2 " in capsys.readouterr().out

@@ -184,7 +184,8 @@ class Progress(TrainerCallback):
 
 
 class _Trainer(Trainer):
-    """Adds the parts of the loss (whatever else ``forward`` returns as a scalar) to the log."""
+    """Adds the parts of the loss (whatever else ``forward`` returns as a scalar) to the log: the mean over the batches
+    that have them (NaN says that one has not, such as the share of right answers to what nobody was asked)."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -193,7 +194,7 @@ class _Trainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**inputs)
         for name, value in outputs.items():
-            if name != "loss" and torch.is_tensor(value) and value.ndim == 0:
+            if name != "loss" and torch.is_tensor(value) and value.ndim == 0 and not value.isnan():
                 self._parts.setdefault(name, []).append(float(value.detach()))
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
