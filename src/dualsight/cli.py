@@ -81,12 +81,15 @@ def evaluate(
     tryout: bool = False,
     seed: int = 0,
     rows: PositiveInt = 4,
-    suite: Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk"] | None = None,
+    suite: Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk", "questions"] | None = None,
     model: Path | None = None,
     count: PositiveInt | None = None,
     prompts: Path | None = None,
     judge: str = "",
     memory: str = "learned",
+    vlm: Path | None = None,
+    data: Path | None = None,
+    reward: str = "exact",
 ) -> None:
     """Evaluate a navigator under a protocol, or a model on a suite. The last line is for machines.
 
@@ -106,16 +109,33 @@ def evaluate(
         seed: of the episodes, or of the suite's test set.
         rows: episodes walked side by side.
         suite: judge a Janus instead: janus-house asks about scenes and rooms, geneval-shapes has it draw; geneval and
-            dpg have it draw the prompts of a file. Or a VisMem: gridtalk asks about an image long after it was seen.
+            dpg have it draw the prompts of a file. Or a VisMem: gridtalk asks about an image long after it was seen,
+            questions asks any VLM what stands in a file.
         model: that model's folder.
         count: of a suite, questions of each kind, prompts of each category, or talks; of a file, pictures of each
             prompt.
         prompts: GenEval's evaluation_metadata.jsonl, or DPG-Bench's dpg_bench.csv.
         judge: module:function on the Python path: a detector for geneval, a judge of questions for dpg.
-        memory: of gridtalk: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant,
-            pooled, or several joined by +; relook shows the image again in place of memory, and with lone among the
+        memory: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant, pooled, or
+            several joined by +. Of gridtalk, relook shows the image again in place of memory, and with lone among the
             words (always+short+lone) memory is called at the last question only, which alone counts.
+        vlm: of questions: a folder with a VLM of transformers; model has its memory.
+        data: of questions: lines of JSON with question, answer and image, or whole conversations.
+        reward: of questions: exact, numeric, choice, or module:function; what is worth more than a half is right.
     """
+    if suite == "questions":
+        if not (vlm and data and model):
+            raise ValueError("say who is asked, and what: --vlm FOLDER --model MEMORY --data FILE")
+        from dualsight.bench import questions
+        from dualsight.bench.scores import last_line as question_line
+        from dualsight.checkpoints.vismem import load_memory
+        from dualsight.train.prompts import chat_task
+
+        task, _ = chat_task(vlm, data, reward)
+        remembering = load_memory(task.vlm, model)
+        result = questions.evaluate(remembering, task.rows, task.reward, task.decode, memory, seed=seed, out=out)
+        print(question_line(result))
+        return
     if suite == "gridtalk":
         from dualsight.bench.gridtalk import evaluate_folder
         from dualsight.bench.gridtalk import last_line as talk_line
@@ -719,7 +739,7 @@ def _ratio(text: str) -> list[int]:
 
 
 def study(
-    name: Literal["decoupling", "unified", "encoders", "generators", "guidance", "memory", "janus-memory"],
+    name: Literal["decoupling", "unified", "encoders", "generators", "guidance", "memory", "janus-memory", "answers"],
     out: Path | None = None,
     rooms: Path = Path("runs/janus/rooms"),
     seeds: list[int] = [0, 1],  # noqa: B006
@@ -729,6 +749,10 @@ def study(
     size: Literal["small", "full"] = "full",
     interleaved: float = 0.1,
     talks: PositiveInt = 256,
+    vlm: Path | None = None,
+    data: Path | None = None,
+    test: Path | None = None,
+    reward: str = "exact",
 ) -> None:
     """Test claims of the papers: train every arm with the same budget, judge it, and say what held.
 
@@ -744,16 +768,24 @@ def study(
         size: of memory: see `train policy`.
         interleaved: of memory: see `train policy`.
         talks: of memory: played in each arm.
+        vlm: of answers: a folder with a VLM of transformers.
+        data: of answers: what its memories learn from, lines of JSON with question, answer and image.
+        test: of answers: what it is asked, alike.
+        reward: of answers: exact, numeric, choice, or module:function.
     """
     import importlib
 
-    from dualsight.studies import janus_memory, memory
+    from dualsight.studies import answers, janus_memory, memory
     from dualsight.studies.study import Budget, run
 
     out = out or Path("runs") / f"study-{name}"
     if name == "memory":
         steps = round(scale * 1200), round(scale * 800), round(scale * 60)
         memory.run(out, seeds, size, policy, interleaved, *steps, talks)
+    elif name == "answers":
+        if not (vlm and data and test):
+            raise ValueError("say who learns what and is asked what: --vlm FOLDER --data FILE --test FILE")
+        answers.run(out, vlm, data, test, reward, seeds, round(scale * 400))
     elif name == "janus-memory":
         janus_memory.run(out, model or JANUS, rooms, seeds, round(scale * 600))
     else:

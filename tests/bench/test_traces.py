@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from dualsight.bench.traces import REMOVALS, TEXT_INPUTS, save_traces, trace, trace_html
+from dualsight.bench.traces import REMOVALS, save_traces, trace, trace_html
+from dualsight.memory.vlms import TEXT_INPUTS
 from dualsight.models.vismem import Mode, Stream, VisMem, VisMemConfig
 from tests.models.tiny_vlms import FAMILIES, prompts, take, tiny_vlm
 

@@ -14,7 +14,8 @@ from dualsight.data.scenes import render
 from dualsight.inference.assistant import Assistant
 from dualsight.models.vismem import VisMem, delimiters_of
 from dualsight.studies import janus_memory
-from dualsight.studies.janus_memory import ARMS, CONFIG, STUDY, LastAnswers, answering, run
+from dualsight.studies.answers import ARMS
+from dualsight.studies.janus_memory import CONFIG, STUDY, LastAnswers, answering, run
 from dualsight.train.janus_sources import new_janus, open_sources, tiny
 
 

@@ -11,7 +11,7 @@ from dualsight.checkpoints.vismem import load_memory
 from dualsight.cli import main
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
-from dualsight.train.sft import MemorySft, Sequences, joined, warm_start
+from dualsight.train.sft import MemorySft, Sequences, warm_start
 from dualsight.train.trainer import Run
 from tests.models.tiny_vlms import DELIMITERS, FAMILIES, janus_folder, prompts, take, tiny_vlm
 from tests.train.learning import learn
@@ -110,13 +110,6 @@ def test_a_row_in_which_nothing_can_be_called_is_named():
         plan[0]
     anywhere = Sequences(remember("internvl", anchored=False), given, {"a": [21], "b": [22]}.__getitem__, 2, 1, 0)
     assert (anywhere[0]["labels"] != IGNORE).sum() == 4
-
-
-def test_images_with_fewer_tiles_are_filled_up():
-    one, two = torch.ones(1, 2, 3, 4, 4), torch.ones(1, 5, 3, 4, 4)
-    batch = joined([one, two])
-    assert batch.shape == (2, 5, 3, 4, 4) and batch[0, 2:].sum() == 0 and torch.equal(batch[:1, :2], one)
-    assert joined([torch.ones(3, 7), torch.ones(2, 7)]).shape == (5, 7)
 
 
 def test_a_warm_start_writes_what_can_be_read(tmp_path):

@@ -32,7 +32,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dualsight.data.files import replacing, write_json
-from dualsight.models.vismem import TEXT_INPUTS, Invocation, Kind, Mode, VisMem, ends_of
+from dualsight.memory.vlms import TEXT_INPUTS
+from dualsight.models.vismem import Invocation, Kind, Mode, VisMem, ends_of
 
 REMOVALS = ("hidden", "noise")
 

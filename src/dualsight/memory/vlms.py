@@ -8,10 +8,11 @@ decoders are alike: a list of layers that take hidden states, a mask and rotary 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
@@ -300,6 +301,28 @@ class Janus(Anatomy):
     def generate(self, **inputs: Any) -> Any:
         """Janus's own ``generate`` chooses between text and images, and drops logits processors on the way to text."""
         return GenerationMixin.generate(self.vlm, guidance_scale=None, **inputs)
+
+
+TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+"""Inputs with a column for each token; all others describe images."""
+
+
+def together(prompts: Sequence[Mapping[str, Tensor]], pad: int) -> dict[str, Tensor]:
+    """Inputs of several prompts, a batch of one each, as one batch: texts padded on the left, images one behind the
+    other. Where images have different numbers of tiles, empty ones fill up."""
+    prompts = [{"attention_mask": torch.ones_like(prompt["input_ids"])} | dict(prompt) for prompt in prompts]
+    longest = max(prompt["input_ids"].shape[1] for prompt in prompts)
+    batch = {}
+    for name in {name: None for prompt in prompts for name in prompt}:
+        parts = [prompt[name] for prompt in prompts if name in prompt]
+        if name in TEXT_INPUTS:
+            fill = pad if name == "input_ids" else 0
+            parts = [F.pad(part, (longest - part.shape[1], 0), value=fill) for part in parts]
+        elif len({part.shape[1:] for part in parts}) > 1:
+            most, behind = max(part.shape[1] for part in parts), [0, 0] * (parts[0].ndim - 2)
+            parts = [F.pad(part, (*behind, 0, most - part.shape[1])) for part in parts]
+        batch[name] = torch.cat(parts)
+    return batch
 
 
 FAMILIES: dict[str, type[Anatomy]] = {

@@ -314,6 +314,13 @@ class VisMem(nn.Module):
         positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
         return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions, **vision}
 
+    def spoken(self, said: Int[Tensor, "R T"]) -> list[list[int]]:
+        """What answers say: up to the token that ends them, without their memories."""
+        ours = torch.tensor([*self.tokens.begin, *self.tokens.set], device=said.device)
+        ends = torch.tensor(ends_of(self.vlm), dtype=said.dtype, device=said.device)
+        there = (torch.isin(said, ends).cumsum(1) == 0) & ~torch.isin(said, ours)
+        return [row[kept].tolist() for row, kept in zip(said, there, strict=True)]
+
     def chosen(self, input_ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
         """Which tokens somebody chose: not the placeholders and ends, which the grammar sets."""
         return ~torch.isin(input_ids, torch.tensor(self.tokens.set, device=input_ids.device))
@@ -366,10 +373,6 @@ class MemoryTokens(nn.Module):
 
     def begin_of(self, kind: Kind) -> int:
         return self.begin[KINDS.index(kind)]
-
-
-TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
-"""Inputs with a column for each token; all others describe images."""
 
 
 def ends_of(vlm: Any) -> list[int]:

@@ -56,7 +56,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.checkpoints.weights import WeightFiles, check_names
 from dualsight.data.files import Log, read_lines, write_json, write_lines
-from dualsight.models.vismem import KINDS, TEXT_INPUTS, Invocation, Latents, VisMem, ends_of
+from dualsight.memory.vlms import TEXT_INPUTS
+from dualsight.models.vismem import KINDS, Invocation, Latents, VisMem, ends_of
 from dualsight.train.rewards import Reward, Row
 from dualsight.train.trainer import Examples, Progress, Run, console
 
@@ -363,9 +364,7 @@ class Learner:
 
     def texts(self, said: Int[Tensor, "R T"]) -> list[str]:
         """What answers say."""
-        memory = self._among(said, [*self.memory.tokens.begin, *self.memory.tokens.set])
-        there = (self._among(said, self.ends).cumsum(1) == 0) & ~memory
-        return [self.decode(row[kept].tolist()) for row, kept in zip(said, there, strict=True)]
+        return [self.decode(ids) for ids in self.memory.spoken(said)]
 
     def _among(self, ids: Tensor, which: Sequence[int]) -> Tensor:
         return torch.isin(ids, torch.tensor(which, dtype=ids.dtype, device=ids.device))

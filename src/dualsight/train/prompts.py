@@ -51,6 +51,16 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
             raise CheckpointError(f"{error}; for a VLM of transformers say what it is asked: --data") from error
         rows = GridPrompts(config, 1_000_000, seed, 2 * config.late)
         return Task(vlm, [INDEX[";"]], rows, begins_with_answer, said, ids_of)
+    return chat_task(folder, data, reward)[0]
+
+
+def chat_task(folder: Path, data: Path, reward: str, *others: Path) -> tuple[Task, list[Examples]]:
+    """A VLM of transformers and what it is asked, and the rows of ``others``, prepared for it, too.
+
+    Raises:
+        CheckpointError: the folder holds no VLM.
+        ValueError: there is no such reward.
+    """
     judge = function_of(reward, "reward", REWARDS)
     try:
         vlm = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
@@ -65,7 +75,9 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
     def encode(answer: str) -> list[int]:
         return tokenizer(answer, add_special_tokens=False).input_ids
 
-    return Task(vlm, delimiters_of(tokenizer), ChatPrompts(JsonLines(data), processor), judge, decode, encode)
+    rest: list[Examples] = [ChatPrompts(JsonLines(path), processor) for path in others]
+    rows = ChatPrompts(JsonLines(data), processor)
+    return Task(vlm, delimiters_of(tokenizer), rows, judge, decode, encode), rest
 
 
 REWARDS: dict[str, Reward] = {"exact": exact_match, "numeric": numeric_match, "choice": multiple_choice}

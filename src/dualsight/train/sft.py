@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dualsight.checkpoints.vismem import save_memory
+from dualsight.memory.vlms import TEXT_INPUTS, together
 from dualsight.models.janus_core import IGNORE
-from dualsight.models.vismem import KINDS, TEXT_INPUTS, Kind, VisMem, ends_of
+from dualsight.models.vismem import KINDS, Kind, VisMem, ends_of
 from dualsight.train.rewards import Row
 from dualsight.train.trainer import BatchPlan, Examples, Run, fit, is_main_process
 
@@ -79,21 +80,24 @@ class Sequences(Dataset):
             first: what is called behind the prompt. None: nothing is called, all of the answers is learnt.
         """
         rows = [self.rows[number] for number in numbers]
-        prompts = [row["inputs"]["input_ids"][0].tolist() for row in rows]
-        laid = [self._laid(row, prompt[-1], rng, first) for row, prompt in zip(rows, prompts, strict=True)]
-        before, behind = max(map(len, prompts)), max(len(ids) for ids, _ in laid)
         pad = self.memory.vlm.generation_config.pad_token_id or 0
-        ids = torch.full((len(rows), before + behind), pad)
-        there, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORE)
-        for line, (prompt, (answer, learnt)) in enumerate(zip(prompts, laid, strict=True)):
-            whole = slice(before - len(prompt), before + len(answer))
-            ids[line, whole] = torch.tensor(prompt + answer)
-            there[line, whole] = 1
+        inputs = together([row["inputs"] for row in rows], pad)
+        last = inputs["input_ids"][:, -1].tolist()
+        laid = [self._laid(row, token, rng, first) for row, token in zip(rows, last, strict=True)]
+        prompt, behind = inputs["input_ids"].shape[1], max(len(ids) for ids, _ in laid)
+        said = torch.full((len(rows), behind), pad)
+        there, labels = torch.zeros_like(said), torch.full((len(rows), prompt + behind), IGNORE)
+        for line, (answer, learnt) in enumerate(laid):
+            said[line, : len(answer)] = torch.tensor(answer)
+            there[line, : len(answer)] = 1
             targets = torch.tensor(answer).masked_fill(~torch.tensor(learnt), IGNORE)
-            labels[line, before - 1 : before - 1 + len(answer)] = targets
-        names = {name for row in rows for name in row["inputs"] if name not in TEXT_INPUTS}
-        vision = {name: joined([row["inputs"][name] for row in rows if name in row["inputs"]]) for name in names}
-        return {"input_ids": ids, "attention_mask": there, "labels": labels, "prompt": torch.tensor(before), **vision}
+            labels[line, prompt - 1 : prompt - 1 + len(answer)] = targets
+        text = {
+            "input_ids": torch.cat([inputs["input_ids"], said], 1),
+            "attention_mask": torch.cat([inputs["attention_mask"], there], 1),
+        }
+        vision = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
+        return text | vision | {"labels": labels, "prompt": torch.tensor(prompt)}
 
     def _laid(self, row: Row, last: int, rng: np.random.Generator, first: Kind | None) -> tuple[list[int], list[bool]]:
         """An answer with its memories, and which of its tokens are learnt."""
@@ -115,15 +119,6 @@ class Sequences(Dataset):
                 "prompt has a delimiter before its end (VisMemConfig(anchored=False) calls anywhere)"
             )
         return ids, learnt
-
-
-def joined(images: Sequence[Tensor]) -> Tensor:
-    """Images of several rows as one batch; where images have different numbers of tiles, empty ones fill up."""
-    if len({image.shape[1:] for image in images}) > 1:
-        most = max(image.shape[1] for image in images)
-        spare = [0, 0] * (images[0].ndim - 2)
-        images = [F.pad(image, (*spare, 0, most - image.shape[1])) for image in images]
-    return torch.cat(list(images))
 
 
 class MemorySft(nn.Module):
