@@ -113,6 +113,8 @@ def test_a_seed_makes_one_test_set(memory, tmp_path):
     assert one == again
     assert json.loads((tmp_path / "a.json").read_text())["late"] == one.late
     assert evaluate(memory, SMALL, "off", 6, talks=4) != one
+    assert evaluate(memory, SMALL, "off+lone", 5, talks=4, out=tmp_path / "b.json").early != 0
+    assert json.loads((tmp_path / "b.json").read_text())["early"] is None, "no early question was asked"
 
 
 def test_a_folder_is_evaluated(memory, tmp_path, capsys):

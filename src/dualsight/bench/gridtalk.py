@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -224,8 +225,16 @@ def evaluate(
     sentences = sentences or sentences_of(config)
     result = summary(play_all(memory, config, mode, seed, talks, sentences), mode, seed)
     if out:
-        write_json(out, asdict(result) | {"sentences": sentences})
+        write_json(out, _without_nan(asdict(result)) | {"sentences": sentences})
     return result
+
+
+def _without_nan(figures: dict[str, Any]) -> dict[str, Any]:
+    """None where nothing was asked: JSON has no NaN."""
+    return {
+        name: _without_nan(figure) if isinstance(figure, dict) else None if figure != figure else figure
+        for name, figure in figures.items()
+    }
 
 
 def play_all(
