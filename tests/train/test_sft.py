@@ -108,6 +108,10 @@ def test_a_row_in_which_nothing_can_be_called_is_named():
     plan = Sequences(memory, given, {"a": [21], "b": [22]}.__getitem__, 2, 1, 0)
     with pytest.raises(ValueError, match=r"no memory can be called in the answer 'a' to '\[7, 8\]'"):
         plan[0]
+    later = Sequences(memory, given, {"a": [21, 5, 22], "b": [5, 23]}.__getitem__, 2, 1, 0, ("short",), 0.0)
+    answers = [[21, 5, *memory.written("short"), 22, 2], [*memory.written("short"), 5, 23, 2]]
+    batch = later.batch([0, 1], np.random.default_rng(0), "short")
+    assert [row[row != 0].tolist()[-len(of) :] for row, of in zip(batch["input_ids"], answers, strict=True)] == answers
     anywhere = Sequences(remember("internvl", anchored=False), given, {"a": [21], "b": [22]}.__getitem__, 2, 1, 0)
     assert (anywhere[0]["labels"] != IGNORE).sum() == 4
 

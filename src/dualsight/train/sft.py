@@ -38,8 +38,9 @@ Encode = Callable[[str], list[int]]
 class Sequences(Dataset):
     """Batch ``i`` of a warm start: right answers with memories in them.
 
-    All rows call one memory of one kind behind the prompt, where the memory's rules allow it: the builder's queries
-    are centred by their batch. Behind each delimiter of an answer there is one more with probability ``share``.
+    Every row calls a memory at the first place that the memory's rules allow, behind the prompt as a rule, all of one
+    kind: the builder's queries are centred by their batch. At each later one there is another with probability
+    ``share``.
 
     Args:
         rows: prompts with their ``answer`` (``train.prompts.ChatPrompts``).
@@ -101,23 +102,24 @@ class Sequences(Dataset):
 
     def _laid(self, row: Row, last: int, rng: np.random.Generator, first: Kind | None) -> tuple[list[int], list[bool]]:
         """An answer with its memories, and which of its tokens are learnt."""
-        memory, ids, learnt, calls = self.memory, [], [], 0
-        for place, token in enumerate([*self.encode(row["answer"]), *self.end]):
-            at_delimiter = not memory.config.anchored or last in memory.delimiters
-            if first and at_delimiter and calls < memory.config.max_invocations:
-                kind = first if place == 0 else self._drawn(rng) if rng.random() < self.share else None
-                if kind:
-                    calls += 1
-                    ids += memory.written(kind)
-                    learnt += [False] * len(memory.written(kind))
-            ids.append(token)
-            learnt.append(calls > 0 or first is None)
-            last = token
-        if not any(learnt):
+        memory, words = self.memory, [*self.encode(row["answer"]), *self.end]
+        before = [last, *words[:-1]]
+        anywhere = not memory.config.anchored
+        places = [place for place, token in enumerate(before) if anywhere or token in memory.delimiters]
+        if not places:
             raise ValueError(
                 f"no memory can be called in the answer {row['answer']!r} to {row['prompt']!r}: neither it nor its "
                 "prompt has a delimiter before its end (VisMemConfig(anchored=False) calls anywhere)"
             )
+        if first is None:
+            return words, [True] * len(words)
+        others = [place for place in places[1:] if rng.random() < self.share][: memory.config.max_invocations - 1]
+        calls = {places[0]: first} | {place: self._drawn(rng) for place in others}
+        ids, learnt = [], []
+        for place, token in enumerate(words):
+            written = memory.written(calls[place]) if place in calls else []
+            ids += [*written, token]
+            learnt += [*[False] * len(written), place >= places[0]]
         return ids, learnt
 
 
@@ -163,9 +165,9 @@ def warm_start(
         BadData: a row that is no question with an answer.
     """
     plan = Sequences(memory, rows, encode, run.batch, run.steps, run.seed, kinds, share)
+    lone = [Sequences(memory, rows, encode, run.batch, 4, run.seed + 1, (kind,), 0.0) for kind in kinds]
     seen = plan.batch(range(min(len(rows), 32)), np.random.default_rng(run.seed), None)
-    examples = Sequences(memory, rows, encode, run.batch, 8, run.seed + 1, kinds, 0.0)
-    return train(memory, MemorySft(memory), plan, (examples[index] for index in range(8)), seen, run)
+    return train(memory, MemorySft(memory), plan, (of[index] for of in lone for index in range(4)), seen, run)
 
 
 def train(
@@ -184,19 +186,19 @@ def train(
         examples: batches with memories of one kind each.
         seen: a batch without memories.
     """
-    whole = inputs_of(seen)
-    memory.fit_whitening(**whole)
+    memory.fit_whitening(**inputs_of(seen, memory.vlm.device))
     fit(training, plan, run)
     fit_constant(memory, examples)
-    memory.fit_calls(**whole)
+    memory.fit_calls(**inputs_of(seen, memory.vlm.device))
     if is_main_process():
         save_memory(memory, run.out)
     return run.out
 
 
-def inputs_of(batch: Mapping[str, Any]) -> dict[str, Any]:
+def inputs_of(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """What of a batch a VLM reads."""
-    return {name: value for name, value in batch.items() if name not in ("labels", "prompt", "lesson", "answers")}
+    others = ("labels", "prompt", "lesson", "answers")
+    return {name: value.to(device) for name, value in batch.items() if name not in others}
 
 
 @torch.no_grad()
@@ -216,7 +218,7 @@ def fit_constant(memory: VisMem, examples: Iterable[Mapping[str, Any]]) -> None:
             found[of_kind].append(latents.mean(0))
             return latents
 
-        memory.score(**inputs_of(batch), prompt=prompt, latents=keep)
+        memory.score(**inputs_of(batch, memory.vlm.device), prompt=prompt, latents=keep)
     for kind, means in found.items():
         if means:
             memory.constant[kind].copy_(torch.stack(means).mean(0))
