@@ -665,10 +665,10 @@ def train_memory(
     chosen: tuple[Any, ...] = KINDS if kinds == "both" else (kinds,)
     sizes = given(queries=queries, short=short, long=long, width=width)
     settings = given(batch=batch, learning_rate=learning_rate, seed=seed)
+    task = task_of(vlm, data, "exact", seed)
     if data is None:
         gridtalk.warm_start(vlm, replace(MEMORY, **sizes), gridtalk.memory_run(out, steps, **settings), chosen)
         return
-    task = task_of(vlm, data, "exact", seed)
     torch.manual_seed(seed)
     memory = VisMem(task.vlm, task.delimiters, replace(VisMemConfig(), **sizes))
     sft.warm_start(memory, task.rows, task.encode, sft.memory_run(out, steps, **settings), chosen, share)
