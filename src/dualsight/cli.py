@@ -694,6 +694,7 @@ def train_grpo(
     cost: float = 0.0,
     alpha: float = 0.3,
     beta: float = 0.015,
+    target_kl: float = 0.0,
     seed: int = 42,
 ) -> None:
     """Train the memory of a VLM by rewards: stage memory, then stage invocation.
@@ -713,6 +714,7 @@ def train_grpo(
         cost: of a call, in stage invocation.
         alpha: weight of the penalties of stage invocation.
         beta: weight of the KL to the memory before training.
+        target_kl: nats per token that beta is steered to; 0 keeps it (the paper: 0.03 and 0.05).
         seed: of prompts and answers.
     """
     from dualsight.checkpoints.vismem import load_memory
@@ -725,7 +727,7 @@ def train_grpo(
         trained = load_memory(task.vlm, memory)
     else:
         trained = VisMem(task.vlm, task.delimiters)
-    config = GRPO(stage, group, min(4, group), answer=answer, cost=cost, alpha=alpha, beta=beta)
+    config = GRPO(stage, group, min(4, group), answer=answer, cost=cost, alpha=alpha, beta=beta, target_kl=target_kl)
     changes: dict[str, Any] = {"learning_rate": learning_rate} if learning_rate else {}
     run = run_of(stage, out, steps, batch=batch, seed=seed, **changes)
     train(trained, task.rows, task.reward, task.decode, config, run)

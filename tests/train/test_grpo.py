@@ -384,7 +384,21 @@ def test_the_second_stage_calls_less_where_calls_cost(tmp_path):
     assert changed(before, memory) == {"tokens.rows", "tokens.heads"}
 
 
-SHORT = replace(TINY, iterations=2, wide_share=0.5)
+def test_beta_is_steered_towards_a_kl():
+    """By hand: at most a fiftieth a step; not at all without a target."""
+    learner = learner_of(quick(), beta=0.5, target_kl=0.1)
+    for kl, factor in ((0.1, 1.0), (0.11, 1.01), (5.0, 1.02), (0.0, 0.98)):
+        before = learner.beta
+        learner.steer(kl)
+        assert learner.beta == pytest.approx(before * factor)
+    still = learner_of(quick(), beta=0.5)
+    still.steer(5.0)
+    assert still.beta == 0.5
+    with pytest.raises(ValueError, match="target_kl needs beta above 0"):
+        GRPO(beta=0.0, target_kl=0.1)
+
+
+SHORT = replace(TINY, iterations=2, wide_share=0.5, beta=0.02, target_kl=1e-3)
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path):
@@ -417,6 +431,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     resumed = trained("parts")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert read_lines(tmp_path / "parts" / "metrics.jsonl") == read_lines(tmp_path / "whole" / "metrics.jsonl")
+    assert len({line["beta"] for line in read_lines(tmp_path / "whole" / "metrics.jsonl")}) > 1, "steered"
     written = load_memory(tiny_vlm("internvl", num_hidden_layers=2), tmp_path / "parts").state_dict()
     assert all(torch.equal(written[name], whole[name]) for name in whole)
 

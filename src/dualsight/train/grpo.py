@@ -96,6 +96,9 @@ class GRPO:
     clip: float = 0.2
     beta: float = 0.015
     """Weight of the KL; 0 leaves it out."""
+    target_kl: float = 0.0
+    """Nats per token that ``beta`` is steered to, ``beta *= 1 + 0.1 clip(KL / target_kl - 1, -0.2, 0.2)`` after every
+    step (arXiv:1909.08593, section 2.2); 0 keeps it. The paper says 0.03 and 0.05, and not how."""
     latents: Literal["exact", "gaussian"] = "exact"
     sigma: float = 0.1
     """Of Gaussian latents, in shares of the root mean square of the VLM's embeddings."""
@@ -107,6 +110,8 @@ class GRPO:
             raise ValueError("Gaussian latents are for the stage that trains them: stage='memory'")
         if min(self.group, self.base_group, self.rows, self.iterations) < 1:
             raise ValueError("group, base_group, rows and iterations are all at least 1")
+        if self.target_kl and not self.beta:
+            raise ValueError("a KL that is left out cannot be steered: target_kl needs beta above 0")
 
 
 def run_of(stage: str, out: Path, steps: int, processes: int = 1, **changes: Any) -> Run:
@@ -274,6 +279,8 @@ class Learner:
 
     def __init__(self, memory: VisMem, config: GRPO, reward: Reward, decode: Decode):
         self.memory, self.config, self.reward, self.decode = memory, config, reward, decode
+        self.beta = config.beta
+        """Of now."""
         if any(parameter.requires_grad for parameter in memory.vlm.parameters()):
             raise ValueError("the VLM is frozen in both stages: vlm.requires_grad_(False)")
         memory.requires_grad_(False)
@@ -440,8 +447,13 @@ class Learner:
         if c.beta:
             terms["kl"] = self.divergence(now, answers)
         means = {name: self._mean(term, answers) for name, term in terms.items()}
-        loss = -means["objective"] + c.beta * means.get("kl", 0.0)
+        loss = -means["objective"] + self.beta * means.get("kl", 0.0)
         return loss, {"loss": float(loss.detach())} | {name: float(mean.detach()) for name, mean in means.items()}
+
+    def steer(self, kl: float) -> None:
+        """Move ``beta`` after a step whose KL was ``kl``."""
+        if self.config.target_kl:
+            self.beta *= 1 + 0.1 * min(0.2, max(-0.2, kl / self.config.target_kl - 1))
 
     def _mean(self, term: Float[Tensor, "R T"], answers: Answers) -> Float[Tensor, ""]:
         """Over the tokens of an answer, then over the answers of the group."""
@@ -609,7 +621,9 @@ def _step(learner: Learner, optimiser: Optimiser, rows: Examples, step: int) -> 
             metrics.append(terms)
         rate = run.learning_rate * schedule(run, step)
         norms = optimiser.step(rate)
-    return _mean_metrics(metrics, learner.memory.vlm.device) | norms | {"learning_rate": rate}
+    means = _mean_metrics(metrics, learner.memory.vlm.device) | {"beta": learner.beta}
+    learner.steer(means.get("kl", 0.0))
+    return means | norms | {"learning_rate": rate}
 
 
 def schedule(run: Run, step: int) -> float:
@@ -640,7 +654,7 @@ def _save(learner: Learner, optimiser: Optimiser, out: Path, step: int) -> None:
         {name: tensor.cpu().contiguous() for name, tensor in _weights(learner, optimiser).items()}, partial / WEIGHTS
     )
     torch.save(optimiser.adam.state_dict(), partial / ADAM)
-    write_json(partial / STATE, {"step": step})
+    write_json(partial / STATE, {"step": step, "beta": learner.beta})
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
     for old in out.glob("checkpoint-*"):
@@ -655,14 +669,16 @@ def _resume(learner: Learner, optimiser: Optimiser, out: Path) -> int:
     if last is None:
         return 0
     console.print(f"resuming {last}")
-    files, state = WeightFiles(Path(last) / WEIGHTS), _weights(learner, optimiser)
-    check_names(files.shapes, {name: tuple(tensor.shape) for name, tensor in state.items()}, last)
-    for name, tensor in files.read(state).items():
-        state[name].copy_(tensor)
+    files, weights = WeightFiles(Path(last) / WEIGHTS), _weights(learner, optimiser)
+    check_names(files.shapes, {name: tuple(tensor.shape) for name, tensor in weights.items()}, last)
+    for name, tensor in files.read(weights).items():
+        weights[name].copy_(tensor)
     device = learner.memory.vlm.device
     optimiser.adam.load_state_dict(torch.load(Path(last) / ADAM, map_location=device, weights_only=True))
     optimiser.publish()
-    return int(json.loads((Path(last) / STATE).read_text())["step"])
+    state = json.loads((Path(last) / STATE).read_text())
+    learner.beta = float(state["beta"])
+    return int(state["step"])
 
 
 def _weights(learner: Learner, optimiser: Optimiser) -> dict[str, Tensor]:

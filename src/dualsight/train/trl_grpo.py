@@ -73,6 +73,8 @@ def settings(config: GRPO, run: Run, **changes: Any) -> GRPOConfig:
     """
     if run.matrices or run.bf16:
         raise ValueError("GRPO trains with AdamW in 32 bits: leave matrices and bf16 of Run as they are")
+    if config.target_kl:
+        raise ValueError(f"nothing steers the KL here: leave target_kl at 0, or {REFERENCE}")
     answers = run.batch * run.accumulate * config.group
     rows = math.gcd(config.rows, answers)
     ours: dict[str, Any] = {
