@@ -4,7 +4,7 @@
     python recipes/janus_vln_tiny.py --out runs/tiny --dry-run    # print the commands
 
 Stages, as in `dualsight.train.stages`: walks -> semantic and spatial pre-training -> expert trajectories -> imitation
--> rounds, each of the learner's own walks labelled by the expert, or more walks of the expert, then imitation.
+-> DAgger rounds, each of the learner's own walks labelled by the expert, then imitation on all trajectories so far.
 Each command can be killed: running the recipe again goes on. What it gave is in checkpoints/janus_vln_tiny/README.md;
 the shipped run also had 560 walks of two earlier learners from its first step, which a run from nothing has not.
 """
@@ -19,18 +19,13 @@ from running import options, run
 
 @dataclass(frozen=True)
 class Round:
-    """New trajectories, of the learner and of the expert, and the imitation after them."""
+    """One DAgger round: the houses it walks in, how often the expert acts, and the imitation after it."""
 
+    houses: str
+    per_house: int
+    beta: float
     steps: int
-    learning_rate: float
-    walks: str = ""
-    """Houses in which the learner walks, labelled by the expert (DAgger)."""
-    beta: float = 0.1
-    """How often the expert acts there."""
-    expert: str = ""
-    """Houses in which the expert walks, too."""
-    newest: int = 0
-    """Sets of trajectories to learn from, the newest; 0 is all."""
+    learning_rate: float = 5e-4
 
 
 @dataclass(frozen=True)
@@ -48,19 +43,15 @@ class Recipe:
     houses: str = "0:180"
     episodes_per_house: int = 12
     instructions: int = 4
-    per_house: int = 10
-    """Walks of the learner."""
     batch: int = 4
     """Episodes per step and process."""
     imitation_steps: int = 1300
     learning_rate: float = 1e-3
     rounds: tuple[Round, ...] = (
-        Round(520, 6e-4, "3000:3020"),
-        Round(540, 6e-4, "3020:3042"),
-        Round(1400, 6e-4, "3042:3064"),
-        Round(1150, 6e-4, "3064:3088", 0.3),
-        Round(700, 8e-4, "3088:3118", 0.3, expert="180:300", newest=5),
-        Round(620, 6e-4, expert="300:420", newest=6),
+        Round("3000:3020", 10, 0.1, 520, 6e-4),
+        Round("3020:3042", 10, 0.1, 540, 6e-4),
+        Round("3042:3064", 10, 0.1, 1400, 6e-4),
+        Round("3064:3088", 10, 0.3, 1150, 6e-4),
     )
 
 
@@ -68,12 +59,6 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
     """Every command of the run, in order, as one would type it; those with torchrun share the work."""
     expert, features, walks = out / "expert", out / "features", out / "walks"
     several = f"torchrun --nproc_per_node {recipe.processes} -m dualsight.cli"
-
-    def follow(houses: str, to: Path, name: str) -> str:
-        return (
-            f"dualsight data house --out {to} --house-seeds {houses} --name {name}- "
-            f"--episodes-per-house {recipe.episodes_per_house} --instructions {recipe.instructions}"
-        )
 
     def imitate(sets: list[Path], to: Path, steps: int, rate: float, start: str) -> str:
         data = ",".join(map(str, sets))
@@ -90,7 +75,8 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
             f"--batch {recipe.walk_batch} --learning-rate 0.001"
             for pathway, steps in (("semantic", recipe.semantic_steps), ("spatial", recipe.spatial_steps))
         ),
-        follow(recipe.houses, expert, "e"),
+        f"dualsight data house --out {expert} --house-seeds {recipe.houses} --name e- "
+        f"--episodes-per-house {recipe.episodes_per_house} --instructions {recipe.instructions}",
         imitate(
             [expert],
             out / "bc",
@@ -101,17 +87,14 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
     ]
     sets, model = [expert], out / "bc"
     for number, turn in enumerate(recipe.rounds, 1):
-        following = out / f"bc{number}"
-        if turn.walks:
-            sets.append(out / f"d{number}")
-            plan.append(
-                f"dualsight train dagger --init {model} --out {sets[-1]} --house-seeds {turn.walks} "
-                f"--episodes-per-house {recipe.per_house} --beta {turn.beta} --name d{number}- --seed {number}"
-            )
-        if turn.expert:
-            sets.append(out / f"expert{number}")
-            plan.append(follow(turn.expert, sets[-1], f"e{number}"))
-        plan.append(imitate(sets[-turn.newest :], following, turn.steps, turn.learning_rate, f"--init {model}"))
+        walked, following = out / f"d{number}", out / f"bc{number}"
+        plan.append(
+            f"dualsight train dagger --init {model} --out {walked} --house-seeds {turn.houses} "
+            f"--episodes-per-house {turn.per_house} --beta {turn.beta} --name d{number}- --seed {number}"
+        )
+        # The newest walks count twice: they show what the learner still gets wrong.
+        plan.append(imitate([*sets, walked, walked], following, turn.steps, turn.learning_rate, f"--init {model}"))
+        sets.append(walked)
         model = following
     plan.append(f"dualsight eval --out {out}/val_unseen --agent {model} --houses 30 --episodes-per-house 10")
     return plan

@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,3 +162,11 @@ class Drawing:
 
     prompt: str
     image: Picture
+
+
+class Examples(Protocol):
+    """Anything with a length and items that can be asked for by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...

@@ -10,9 +10,9 @@ from PIL import Image
 from dualsight.bench.questions import answers, evaluate
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.cli import main
+from dualsight.data.rewards import exact_match
 from dualsight.models.vismem import KINDS, VisMem
 from dualsight.train.prompts import chat_task
-from dualsight.train.rewards import exact_match
 from tests.models.tiny_vlms import janus_folder
 from tests.train.test_sft import CONFIG, remember, rows
 

@@ -14,8 +14,8 @@ from transformers.image_utils import to_numpy_array
 
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
+from dualsight.data.rewards import exact_match
 from dualsight.train.grpo import GRPO, Answers, advantages, shaped
-from dualsight.train.rewards import exact_match
 from dualsight.train.trainer import Run
 from tests.models.tiny_vlms import END, FAMILIES, IMAGE, START, VOCABULARY, image_tokens, images, take, tiny_vlm
 from tests.train.test_grpo import CONFIG, changed, remember

@@ -1,13 +1,13 @@
 """A VLM with memory on questions that have answers, in any mode: how many are right, what was called, what it took.
 
-The questions are a user's own (``train.prompts``), as is the rule that judges an answer (``train.rewards``). Answers
+The questions are a user's own (``train.prompts``), as is the rule that judges an answer (``data.rewards``). Answers
 are greedy, in batches; each is what the row would say alone.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +15,13 @@ import numpy as np
 from rich.progress import track
 
 from dualsight.bench.scores import Score, score, write_result
+from dualsight.data.rewards import Reward, Row
 from dualsight.memory.vlms import together
 from dualsight.models.vismem import KINDS, Mode, VisMem
-from dualsight.train.grpo import Decode
-from dualsight.train.rewards import Reward, Row
-from dualsight.train.trainer import Examples
+from dualsight.types import Examples
+
+Decode = Callable[[list[int]], str]
+"""Ids of an answer, without those of memory -> its text."""
 
 
 class Answered(NamedTuple):

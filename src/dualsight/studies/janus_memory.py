@@ -21,6 +21,7 @@ from dualsight.bench.janus import ANSWER_TOKENS
 from dualsight.bench.questions import answers
 from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained, understanding_vlm
+from dualsight.data.rewards import Row
 from dualsight.inference.grid_vlm import MEMORY
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.models.vismem import VisMem, delimiters_of
@@ -28,9 +29,7 @@ from dualsight.studies.answers import CLAIMS, play
 from dualsight.studies.study import Study
 from dualsight.train import sft
 from dualsight.train.janus_sources import open_sources
-from dualsight.train.rewards import Row
-from dualsight.train.trainer import Examples
-from dualsight.types import IMAGE_MARK, Conversation, Frame, Turn
+from dualsight.types import IMAGE_MARK, Conversation, Examples, Frame, Turn
 
 STUDY = Study("janus-memory", (), CLAIMS)
 CONFIG = replace(MEMORY, prompt_tail=16)

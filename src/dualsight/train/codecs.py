@@ -33,8 +33,8 @@ from dualsight.pathways.vae import TINY as TINY_VAE
 from dualsight.pathways.vae import VAE, VAEConfig
 from dualsight.pathways.vq import TINY as TINY_VQ
 from dualsight.pathways.vq import Images, VQConfig, VQTokenizer
-from dualsight.train.trainer import BatchPlan, Examples, Run, fit, is_main_process
-from dualsight.types import Frame
+from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process
+from dualsight.types import Examples, Frame
 
 STANDARD = 1024
 """So many images set the mean and the variance of the VAE's latents."""

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from dualsight.checkpoints.weights import save_weights
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.encoders import Encoder
-from dualsight.train.trainer import BatchPlan, Examples, Run, fit, is_main_process
-from dualsight.types import Drawing
+from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process
+from dualsight.types import Drawing, Examples
 
 START_SCALE, START_BIAS = math.log(10.0), -10.0
 """SigLIP's: at first every pair counts as one that does not belong together, as nearly all of them do not."""

@@ -56,10 +56,11 @@ from transformers.trainer_utils import get_last_checkpoint
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.checkpoints.weights import WeightFiles, check_names
 from dualsight.data.files import Log, read_lines, write_json, write_lines
+from dualsight.data.rewards import Reward, Row
 from dualsight.memory.vlms import TEXT_INPUTS
 from dualsight.models.vismem import KINDS, Invocation, Latents, VisMem, ends_of
-from dualsight.train.rewards import Reward, Row
-from dualsight.train.trainer import Examples, Progress, Run, console
+from dualsight.train.trainer import Progress, Run, console
+from dualsight.types import Examples
 
 Decode = Callable[[list[int]], str]
 """Ids of an answer, without those of memory -> its text."""

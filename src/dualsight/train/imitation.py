@@ -44,7 +44,7 @@ class LossWeights:
     inflection: float = 2.0
     stop: float = 2.0
     plan: float = 0.3
-    arrived: float = 2.0
+    arrived: float = 1.5
     """Metres from the goal, along the way; known only where there is a plan. 0: the expert's answer alone is right."""
 
 

@@ -21,8 +21,7 @@ from dualsight.data.packing import pack
 from dualsight.data.rows import Example, Kind
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.janus_processor import JanusProcessor
-from dualsight.train.trainer import Examples
-from dualsight.types import Drawing
+from dualsight.types import Drawing, Examples
 
 
 @dataclass

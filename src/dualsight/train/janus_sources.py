@@ -35,8 +35,7 @@ from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_processor import JanusProcessor, word_tokenizer
 from dualsight.pictures import open_picture
-from dualsight.train.trainer import Examples
-from dualsight.types import Conversation, Drawing, Frame
+from dualsight.types import Conversation, Drawing, Examples, Frame
 
 ENDLESS = 1_000_000
 """Generated examples are not stored: so many different ones."""

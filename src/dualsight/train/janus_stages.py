@@ -29,7 +29,8 @@ from dualsight.models.janus_processor import JanusProcessor
 from dualsight.train.janus_data import JanusCollate, JanusPlan
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.samples import Samples
-from dualsight.train.trainer import Examples, Run, batches_of, fit, is_main_process, is_sharded
+from dualsight.train.trainer import Run, batches_of, fit, is_main_process, is_sharded
+from dualsight.types import Examples
 
 CODECS, ENCODER, LANGUAGE = ("gen_vision_model.", "gen_vae."), "vision_model.", "language_model."
 LAYERS = LANGUAGE + "model.layers."

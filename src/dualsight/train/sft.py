@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from dualsight.checkpoints.vismem import save_memory
+from dualsight.data.rewards import Row
 from dualsight.memory.vlms import TEXT_INPUTS, together
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, ends_of
-from dualsight.train.rewards import Row
-from dualsight.train.trainer import BatchPlan, Examples, Run, fit, is_main_process
+from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process
+from dualsight.types import Examples
 
 Encode = Callable[[str], list[int]]
 """An answer -> its ids, without the token that ends it."""

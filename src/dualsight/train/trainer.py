@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from dualsight.train.muon import muon
+from dualsight.types import Examples
 
 console = Console(soft_wrap=True)
 BLOCK = 4
@@ -64,14 +65,6 @@ class Run:
     accumulate: int = 1
     """Batches of a process that make up one step of the optimiser."""
     report_to: str = "none"
-
-
-class Examples(Protocol):
-    """Anything with a length and items that can be asked for by number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 def batches_of(steps: int) -> int:

@@ -47,10 +47,10 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from dualsight.checkpoints.vismem import save_memory
+from dualsight.data.rewards import Reward
 from dualsight.memory.vlms import TEXT_INPUTS
 from dualsight.models.vismem import KINDS, VisMem
 from dualsight.train.grpo import GRPO, Learner, Script, advantages, anywhere, shaped
-from dualsight.train.rewards import Reward
 from dualsight.train.trainer import Progress, Run, console
 
 try:

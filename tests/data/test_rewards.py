@@ -2,7 +2,7 @@
 
 import pytest
 
-from dualsight.train.rewards import exact_match, multiple_choice, numeric_match
+from dualsight.data.rewards import exact_match, multiple_choice, numeric_match
 
 
 @pytest.mark.parametrize(
