@@ -64,10 +64,14 @@ def answering(assistant: Assistant) -> understanding.Answer:
     """An assistant as the understanding suite asks it."""
 
     def answer(frames: Sequence[Frame], questions: Sequence[str]) -> list[str]:
-        talks = [
-            Conversation((Turn("user", f"{IMAGE_MARK}\n{question}"),), (frame,))
-            for frame, question in zip(frames, questions, strict=True)
-        ]
-        return assistant.chat(talks, max_tokens=ANSWER_TOKENS)
+        return assistant.chat(asked(frames, questions), max_tokens=ANSWER_TOKENS)
 
     return answer
+
+
+def asked(frames: Sequence[Frame], questions: Sequence[str]) -> list[Conversation]:
+    """A question about a picture each, to be answered."""
+    return [
+        Conversation((Turn("user", f"{IMAGE_MARK}\n{question}"),), (frame,))
+        for frame, question in zip(frames, questions, strict=True)
+    ]

@@ -7,7 +7,7 @@ are greedy, in batches; each is what the row would say alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +15,10 @@ import numpy as np
 from rich.progress import track
 
 from dualsight.bench.scores import Score, score, write_result
-from dualsight.data.rewards import Reward, Row
+from dualsight.data.rewards import Decode, Reward, Row
 from dualsight.memory.vlms import together
 from dualsight.models.vismem import KINDS, Mode, VisMem
 from dualsight.types import Examples
-
-Decode = Callable[[list[int]], str]
-"""Ids of an answer, without those of memory -> its text."""
 
 
 class Answered(NamedTuple):

@@ -12,6 +12,8 @@ Row = Mapping[str, Any]
 such as ``answer``."""
 Reward = Callable[[str, str, Row], float]
 """Prompt, answer, row -> S."""
+Decode = Callable[[list[int]], str]
+"""Ids of an answer, without those of memory -> its text."""
 
 
 def exact_match(prompt: str, answer: str, row: Row) -> float:

@@ -314,11 +314,12 @@ class VisMem(nn.Module):
         positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
         return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions, **vision}
 
-    def spoken(self, said: Int[Tensor, "R T"]) -> list[list[int]]:
-        """What answers say: up to the token that ends them, without their memories."""
+    def spoken(self, said: Int[Tensor, "R T"], ends: Sequence[int] | None = None) -> list[list[int]]:
+        """What answers say: up to the token that ends them (one of ``ends``; the VLM's own by default), without their
+        memories."""
         ours = torch.tensor([*self.tokens.begin, *self.tokens.set], device=said.device)
-        ends = torch.tensor(ends_of(self.vlm), dtype=said.dtype, device=said.device)
-        there = (torch.isin(said, ends).cumsum(1) == 0) & ~torch.isin(said, ours)
+        last = torch.tensor(ends_of(self.vlm) if ends is None else ends, dtype=said.dtype, device=said.device)
+        there = (torch.isin(said, last).cumsum(1) == 0) & ~torch.isin(said, ours)
         return [row[kept].tolist() for row, kept in zip(said, there, strict=True)]
 
     def chosen(self, input_ids: Int[Tensor, "B L"]) -> Bool[Tensor, "B L"]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from dualsight.bench import understanding
-from dualsight.bench.janus import ANSWER_TOKENS
+from dualsight.bench.janus import ANSWER_TOKENS, asked
 from dualsight.bench.questions import answers
 from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained, understanding_vlm
@@ -29,7 +29,7 @@ from dualsight.studies.answers import CLAIMS, play
 from dualsight.studies.study import Study
 from dualsight.train import sft
 from dualsight.train.janus_sources import open_sources
-from dualsight.types import IMAGE_MARK, Conversation, Examples, Frame, Turn
+from dualsight.types import Conversation, Examples, Frame
 
 STUDY = Study("janus-memory", (), CLAIMS)
 CONFIG = replace(MEMORY, prompt_tail=16)
@@ -47,9 +47,9 @@ class LastAnswers:
 
     def __getitem__(self, index: int) -> Row:
         chat: Conversation = self.examples[index]
-        *asked, answer = chat.turns
-        inputs = asking(self.processor, replace(chat, turns=tuple(asked)))
-        return {"inputs": inputs, "prompt": asked[-1].text, "answer": answer.text}
+        *before, answer = chat.turns
+        inputs = asking(self.processor, replace(chat, turns=tuple(before)))
+        return {"inputs": inputs, "prompt": before[-1].text, "answer": answer.text}
 
 
 def asking(processor: JanusProcessor, chat: Conversation) -> dict[str, Any]:
@@ -62,12 +62,8 @@ def asking(processor: JanusProcessor, chat: Conversation) -> dict[str, Any]:
 def answering(memory: VisMem, processor: JanusProcessor, mode: str) -> understanding.Answer:
     """A Janus with memory as the understanding suite asks it."""
 
-    def answer(frames: Sequence[Frame], asked: Sequence[str]) -> list[str]:
-        chats = [
-            Conversation((Turn("user", f"{IMAGE_MARK}\n{question}"),), (frame,))
-            for frame, question in zip(frames, asked, strict=True)
-        ]
-        rows = [{"inputs": asking(processor, chat)} for chat in chats]
+    def answer(frames: Sequence[Frame], questions: Sequence[str]) -> list[str]:
+        rows = [{"inputs": asking(processor, chat)} for chat in asked(frames, questions)]
         return [one.text for one in answers(memory, rows, processor.decode, mode, ANSWER_TOKENS)]
 
     return answer
@@ -104,10 +100,10 @@ def run(
         return memory
 
     def ask(memory: VisMem, mode: str, seed: int) -> dict[str, Score]:
-        items = asked(questions, 1000 + seed)
+        items = made(questions, 1000 + seed)
         result = understanding.evaluate(answering(memory, processor, mode), items=items)
         return {"overall": result["overall"], **result["categories"]}
 
-    asked = cache(understanding.make_items)
+    made = cache(understanding.make_items)
     settings = {"model": str(model), "steps": steps, "questions": questions}
     return play(STUDY, out, seeds, vlm, train, ask, settings)

@@ -38,7 +38,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,14 +56,12 @@ from transformers.trainer_utils import get_last_checkpoint
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.checkpoints.weights import WeightFiles, check_names
 from dualsight.data.files import Log, read_lines, write_json, write_lines
-from dualsight.data.rewards import Reward, Row
+from dualsight.data.rewards import Decode, Reward, Row
 from dualsight.memory.vlms import TEXT_INPUTS
 from dualsight.models.vismem import KINDS, Invocation, Latents, VisMem, ends_of
 from dualsight.train.trainer import Progress, Run, console
 from dualsight.types import Examples
 
-Decode = Callable[[list[int]], str]
-"""Ids of an answer, without those of memory -> its text."""
 PARTS = {"memory": ("builder", "relook", "short", "long"), "invocation": ("tokens",)}
 """What each stage trains."""
 
@@ -372,7 +370,7 @@ class Learner:
 
     def texts(self, said: Int[Tensor, "R T"]) -> list[str]:
         """What answers say."""
-        return [self.decode(ids) for ids in self.memory.spoken(said)]
+        return [self.decode(ids) for ids in self.memory.spoken(said, self.ends)]
 
     def _among(self, ids: Tensor, which: Sequence[int]) -> Tensor:
         return torch.isin(ids, torch.tensor(which, dtype=ids.dtype, device=ids.device))
@@ -678,7 +676,7 @@ def _resume(learner: Learner, optimiser: Optimiser, out: Path) -> int:
     optimiser.adam.load_state_dict(torch.load(Path(last) / ADAM, map_location=device, weights_only=True))
     optimiser.publish()
     state = json.loads((Path(last) / STATE).read_text())
-    learner.beta = float(state["beta"])
+    learner.beta = float(state.get("beta", learner.beta))  # checkpoints of before it could move have none
     return int(state["step"])
 
 

@@ -15,12 +15,11 @@ from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, VOCABULARY, fillers, s
 from dualsight.data.json_chats import JsonLines
 from dualsight.data.named import function_of
 from dualsight.data.reader import Chats
-from dualsight.data.rewards import Reward, Row, exact_match, multiple_choice, numeric_match
+from dualsight.data.rewards import Decode, Reward, Row, exact_match, multiple_choice, numeric_match
 from dualsight.data.rows import BadData
 from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared
 from dualsight.models.vismem import delimiters_of
 from dualsight.pictures import open_picture
-from dualsight.train.grpo import Decode
 from dualsight.train.sft import Encode
 from dualsight.types import IMAGE_MARK, Conversation, Examples
 
