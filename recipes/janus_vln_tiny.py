@@ -5,8 +5,10 @@
 
 Stages, as in `dualsight.train.stages`: walks -> semantic and spatial pre-training -> expert trajectories -> imitation
 -> DAgger rounds, each of the learner's own walks labelled by the expert, then imitation on all trajectories so far.
-Each command can be killed: running the recipe again goes on. What it gave is in checkpoints/janus_vln_tiny/README.md;
-the shipped run also had 560 walks of two earlier learners from its first step, which a run from nothing has not.
+Each command can be killed: running the recipe again goes on. What was run for the shipped weights, and what it gave,
+is in checkpoints/janus_vln_tiny/README.md: it differs from this plan in that the pathways were trained in two turns,
+the second after the fourth round, that the rounds before had no walks in a mirror, and that its first imitation also
+had 560 walks of two earlier learners.
 """
 
 from __future__ import annotations
@@ -34,16 +36,15 @@ class Recipe:
 
     processes: int = 2
     """One thread each: on CPU, as many as there are cores."""
-    walk_houses: str = "0:116"
-    walks_per_house: int = 50
-    semantic_steps: int = 1600
-    spatial_steps: int = 1800
-    walk_batch: int = 8
+    walk_houses: str = "5000:5200"
+    walks_per_house: int = 60
+    pathway_steps: int = 4800
+    walk_batch: int = 16
     """Walks of eight frames per step of the two pre-trainings, which run in one process."""
     houses: str = "0:180"
     episodes_per_house: int = 12
     instructions: int = 4
-    batch: int = 4
+    batch: int = 8
     """Episodes per step and process."""
     imitation_steps: int = 1300
     learning_rate: float = 1e-3
@@ -52,6 +53,8 @@ class Recipe:
         Round("3020:3042", 10, 0.1, 540, 6e-4),
         Round("3042:3064", 10, 0.1, 1400, 6e-4),
         Round("3064:3088", 10, 0.3, 1150, 6e-4),
+        Round("4000:4130", 10, 0.25, 450, 8e-4),
+        Round("4240:4284", 10, 0.15, 900, 8e-4),
     )
 
 
@@ -64,16 +67,16 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
         data = ",".join(map(str, sets))
         return (
             f"{several} train imitate --data [{data}] --features {features} --out {to} --steps {steps} "
-            f"--batch {recipe.batch} --learning-rate {rate} {start}"
+            f"--batch {recipe.batch} --learning-rate {rate} --mirror true {start}"
         )
 
     plan = [
         f"dualsight data walks --out {walks} --house-seeds {recipe.walk_houses} "
         f"--walks-per-house {recipe.walks_per_house}",
         *(
-            f"dualsight train {pathway} --walks {walks} --out {out}/{pathway} --steps {steps} "
+            f"dualsight train {pathway} --walks {walks} --out {out}/{pathway} --steps {recipe.pathway_steps} "
             f"--batch {recipe.walk_batch} --learning-rate 0.001"
-            for pathway, steps in (("semantic", recipe.semantic_steps), ("spatial", recipe.spatial_steps))
+            for pathway in ("semantic", "spatial")
         ),
         f"dualsight data house --out {expert} --house-seeds {recipe.houses} --name e- "
         f"--episodes-per-house {recipe.episodes_per_house} --instructions {recipe.instructions}",
@@ -90,7 +93,8 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
         walked, following = out / f"d{number}", out / f"bc{number}"
         plan.append(
             f"dualsight train dagger --init {model} --out {walked} --house-seeds {turn.houses} "
-            f"--episodes-per-house {turn.per_house} --beta {turn.beta} --name d{number}- --seed {number}"
+            f"--episodes-per-house {turn.per_house} --instructions {recipe.instructions} --beta {turn.beta} "
+            f"--name d{number}- --seed {number}"
         )
         # The newest walks count twice: they show what the learner still gets wrong.
         plan.append(imitate([*sets, walked, walked], following, turn.steps, turn.learning_rate, f"--init {model}"))

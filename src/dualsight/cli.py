@@ -306,6 +306,8 @@ def train_spatial(
     steps: PositiveInt = 3000,
     batch: PositiveInt = 8,
     learning_rate: float = 1e-3,
+    init: Path | None = None,
+    bf16: bool = False,
     seed: int = 42,
 ) -> None:
     """Pre-train the TINY spatial pathway (VGGT) on depth, poses and points.
@@ -316,12 +318,14 @@ def train_spatial(
         steps: of the optimiser.
         batch: walks per step and process.
         learning_rate: its peak.
+        init: a navigator whose pathway is trained on, instead of a new one.
+        bf16: compute in bfloat16, where the processor has it.
         seed: of weights and order.
     """
     from dualsight.train.stages import spatial
     from dualsight.train.trainer import Run
 
-    spatial(walks, Run(out, steps, learning_rate, batch, seed=seed))
+    spatial(walks, Run(out, steps, learning_rate, batch, seed=seed, bf16=bf16, matrices=r"blocks\."), init=init)
 
 
 def train_semantic(
@@ -330,6 +334,8 @@ def train_semantic(
     steps: PositiveInt = 3000,
     batch: PositiveInt = 8,
     learning_rate: float = 1e-3,
+    init: Path | None = None,
+    bf16: bool = False,
     seed: int = 42,
 ) -> None:
     """Pre-train the TINY semantic pathway (the ViT) on what each patch shows.
@@ -340,12 +346,14 @@ def train_semantic(
         steps: of the optimiser.
         batch: walks per step and process.
         learning_rate: its peak.
+        init: a navigator whose pathway is trained on, instead of a new one.
+        bf16: compute in bfloat16, where the processor has it.
         seed: of weights and order.
     """
     from dualsight.train.stages import semantic
     from dualsight.train.trainer import Run
 
-    semantic(walks, Run(out, steps, learning_rate, batch, seed=seed))
+    semantic(walks, Run(out, steps, learning_rate, batch, seed=seed, bf16=bf16, matrices=r"blocks\."), init=init)
 
 
 def train_imitate(
@@ -358,6 +366,8 @@ def train_imitate(
     spatial: Path | None = None,
     semantic: Path | None = None,
     init: Path | None = None,
+    mirror: bool = False,
+    bf16: bool = False,
     seed: int = 42,
 ) -> None:
     """Clone the expert's behaviour from trajectories: projectors and language model, encoders frozen.
@@ -371,15 +381,17 @@ def train_imitate(
         learning_rate: its peak.
         spatial: output of `train spatial`.
         semantic: output of `train semantic`.
-        init: a navigator to go on from, instead of the two.
+        init: a navigator to go on from; with its own pathways where none are given.
+        mirror: learn from every walk in a mirror, too.
+        bf16: compute in bfloat16, where the processor has it.
         seed: of weights and order.
     """
     from dualsight.envs.sim.instructions import vocabulary
     from dualsight.train.stages import imitate
     from dualsight.train.trainer import Run
 
-    run = Run(out, steps, learning_rate, batch, seed=seed, matrices=r"\.layers\.")
-    imitate(data, features, run, vocabulary(), spatial, semantic, init)
+    run = Run(out, steps, learning_rate, batch, seed=seed, bf16=bf16, matrices=r"\.layers\.")
+    imitate(data, features, run, vocabulary(), spatial, semantic, init, mirror=mirror)
 
 
 def train_dagger(
@@ -387,6 +399,7 @@ def train_dagger(
     out: Path,
     house_seeds: str,
     episodes_per_house: PositiveInt = 10,
+    instructions: PositiveInt = 4,
     beta: float = 0.2,
     seed: int = 0,
     part: int = 0,
@@ -400,7 +413,8 @@ def train_dagger(
         init: the navigator that walks.
         out: the data set's folder.
         house_seeds: FIRST:END.
-        episodes_per_house: how many.
+        episodes_per_house: walks in each.
+        instructions: written for each; the navigator hears the first.
         beta: how often the expert acts instead of the navigator.
         seed: of the episodes and of the mixture.
         part: which of ``parts`` processes this is.
@@ -409,12 +423,14 @@ def train_dagger(
         name: put before the trajectories' ids.
     """
     from dualsight.envs.houses import seed_range
+    from dualsight.envs.sim.episodes import Demand
     from dualsight.inference.navigator import NavigatorAgent
     from dualsight.train.collect import Mixture, collect_houses
 
     chosen = seed_range(house_seeds)[part::parts]
-    learner = NavigatorAgent.from_pretrained(init, rows)
-    collect_houses(out, chosen, episodes_per_house, Mixture(beta), None, name, seed, part, learner, rows)
+    learner, demand = NavigatorAgent.from_pretrained(init, rows), Demand(per_trajectory=instructions)
+    written = episodes_per_house * instructions
+    collect_houses(out, chosen, written, Mixture(beta), demand, name, seed, part, learner, rows)
 
 
 def data_rooms(out: Path, house_seeds: str, per_house: PositiveInt = 48, seed: int = 0) -> None:

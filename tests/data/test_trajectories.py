@@ -116,3 +116,21 @@ def test_bad_writes_are_refused(tmp_path):
 def test_an_empty_folder_says_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="neither annotations"):
         read_trajectories(tmp_path)
+
+
+def test_in_a_mirror_left_is_right(tmp_path):
+    frames = [np.arange(12, dtype=np.uint8).reshape(2, 2, 3)] * 2
+    said = "turn left, take the rightmost door on your right and stop left of it"
+    plan = [[1.0, 2.0, -3.0, 4.0, 0.5, 6.0, 7.0], [0.0, 0.2, 0.0, 0.2, 0.0, 0.2, 0.2]]
+    with TrajectoryWriter(tmp_path) as writer:
+        writer.write("1", [said], frames, [Action.TURN_LEFT, Action.STOP], [Action.TURN_RIGHT, Action.STOP], None, plan)
+    (walk,) = read_trajectories(tmp_path)
+    mirrored = walk.mirrored()
+    assert mirrored.id != walk.id
+    assert mirrored.instructions == ["turn right, take the leftmost door on your left and stop right of it"]
+    assert mirrored.executed == [Action.TURN_RIGHT, Action.STOP] and mirrored.expert == [Action.TURN_LEFT, Action.STOP]
+    assert mirrored.plan == [[-1.0, 2.0, 3.0, 4.0, -0.5, 6.0, 7.0], [0.0, 0.2, 0.0, 0.2, 0.0, 0.2, 0.2]]
+    assert np.array_equal(mirrored.frames()[0], frames[0][:, ::-1])
+    twice = mirrored.mirrored()
+    assert (twice.instructions, twice.executed, twice.plan) == (walk.instructions, walk.executed, walk.plan)
+    assert np.array_equal(twice.frames()[0], frames[0])

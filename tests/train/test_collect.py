@@ -97,6 +97,13 @@ def test_a_learner_is_led_home(tmp_path, answer):
         assert Action.STOP not in walk.executed[:-1]
 
 
+def test_a_learners_walk_is_a_lesson_under_every_instruction(tmp_path):
+    learner = Stubborn(Action.MOVE_FORWARD)
+    walks = gather(tmp_path, episodes(3, per_trajectory=2), Mixture(beta=0.3), learner)
+    assert len(learner.noted) == 3, "each is walked once"
+    assert [walk.instructions for walk in walks] == [[f"say 0 of {n}", f"say 1 of {n}"] for n in range(3)]
+
+
 def test_collecting_again_adds_nothing(tmp_path):
     first = gather(tmp_path, episodes(3), Mixture())
     again = gather(tmp_path, episodes(4), Mixture())

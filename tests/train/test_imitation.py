@@ -10,7 +10,7 @@ import torch
 from dualsight.data.trajectories import TrajectoryWriter, merge, read_trajectories
 from dualsight.models.janus_vln import EpisodeBatch
 from dualsight.train.features import FeatureStore, fingerprint
-from dualsight.train.imitation import Collate, Imitation, LossWeights, lessons
+from dualsight.train.imitation import Collate, Imitation, LossWeights, Noise, lessons
 from dualsight.train.stages import imitate, new_model, vit_blocks
 from dualsight.train.trainer import Run
 from dualsight.types import Action
@@ -78,7 +78,7 @@ def test_trajectories_count_alike_however_many_instructions_they_have(walks):
 def test_the_plan_is_learnt_where_it_is_known(model, walks, tmp_path):
     """Steps without a plan add nothing; the plan moves the loss by its weight; its map is no part of the navigator."""
     model, processor = model
-    imitation = Imitation(model, processor, LossWeights(plan=0.5))
+    imitation = Imitation(model, processor, LossWeights(plan=0.5)).eval()
     batch = batch_of((model, processor), walks, tmp_path, [0])
     assert batch["plan"].isnan().all()
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_the_plan_is_learnt_where_it_is_known(model, walks, tmp_path):
 
 def test_near_the_goal_stop_is_right_too(model, walks, tmp_path):
     """By hand: a step that has arrived costs -log(p(expert) + p(STOP)), one whose way is longer -log p(expert)."""
-    imitation = Imitation(*model, LossWeights(inflection=1.0, stop=1.0, plan=0.0, arrived=1.5))
+    imitation = Imitation(*model, LossWeights(inflection=1.0, stop=1.0, plan=0.0, arrived=1.5)).eval()
     batch = batch_of(model, walks, tmp_path, [0])
     batch["plan"][0, :, -1] = torch.tensor([4.0, 2.0, 1.5, 1.0, 0.0])
     with torch.no_grad():
@@ -113,9 +113,29 @@ def test_near_the_goal_stop_is_right_too(model, walks, tmp_path):
     torch.testing.assert_close(loss, -right.log().mean())
 
 
+def test_noise_hides_what_it_says_and_only_in_training(model, walks, tmp_path, monkeypatch):
+    imitation = Imitation(*model, noise=Noise(features=0.5, previous=0.5))
+    batch = batch_of(model, walks, tmp_path, [0, 3])
+    batch["semantic"], batch["spatial"] = (torch.ones_like(batch[name]) for name in ("semantic", "spatial"))
+    seen = []
+    read = imitation.model.read_episodes
+    monkeypatch.setattr(imitation.model, "read_episodes", lambda episodes: seen.append(episodes) or read(episodes))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        imitation.train()(**batch)
+        imitation.eval()(**batch)
+    noisy, plain = seen
+    for features in (noisy.semantic, noisy.spatial):
+        assert 0.4 < (features == 0).float().mean() < 0.6 and features.max() == 2  # its mean stays
+    told = imitation.processor.previous(batch["previous"])
+    assert torch.equal(plain.previous, told) and torch.equal(plain.semantic, batch["semantic"])
+    withheld = noisy.previous != told
+    assert withheld.any() and (noisy.previous[withheld] == -1).all() and not withheld.all()
+
+
 def test_padding_changes_no_loss(model, walks, tmp_path):
     """The loss of a batch is the weighted mean over its rows, each computed alone."""
-    imitation = Imitation(*model)
+    imitation = Imitation(*model).eval()
     rows = [0, 3, 4]
     together = batch_of(model, walks, tmp_path, rows)
     assert len(set(together["lengths"].tolist())) > 1
@@ -160,12 +180,28 @@ def test_the_encoders_stay_frozen_and_the_rest_learns(walks, tmp_path):
     batch = Collate(processor, FeatureStore(tmp_path / "features", trained, processor))(
         lessons(read_trajectories(walks))[:3]
     )
-    assert Imitation(trained, processor)(**batch)["accuracy"] > 0.8, "three walks should be learned by heart"
+    assert Imitation(trained, processor).eval()(**batch)["accuracy"] > 0.8, "three walks should be learned by heart"
 
 
 def test_half_a_start_is_refused(walks, tmp_path):
-    with pytest.raises(ValueError, match="either --init, or both --spatial and --semantic"):
+    with pytest.raises(ValueError, match="--init, or both --spatial and --semantic"):
         imitate([walks], tmp_path / "f", Run(tmp_path / "r", 1), WORDS, spatial=tmp_path)
+
+
+def test_a_navigator_goes_on_with_other_eyes_and_walks_in_a_mirror(model, walks, tmp_path):
+    from dualsight.checkpoints.janus_vln import from_pretrained, save_pretrained
+    from dualsight.checkpoints.weights import save_weights
+
+    save_pretrained(*model, tmp_path / "init")
+    other, _ = new_model(WORDS, seed=7)
+    save_weights(other.vggt.aggregator.state_dict(), tmp_path / "spatial")
+    run = Run(tmp_path / "run", steps=3, batch=4)  # every lesson once
+    features = tmp_path / "features"
+    folder = imitate([walks], features, run, WORDS, tmp_path / "spatial", init=tmp_path / "init", mirror=True)
+    trained = from_pretrained(folder)[0].state_dict()
+    for name, source in (("vggt.aggregator.camera_token", other), ("visual.blocks.0.attn.qkv.weight", model[0])):
+        assert torch.equal(trained[name], source.state_dict()[name].half().float())
+    assert any(path.stem.endswith("-mirrored") for path in features.rglob("*.safetensors"))
 
 
 def test_actions_are_the_numbers_of_vln_ce():

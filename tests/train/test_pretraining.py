@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from dualsight.checkpoints.janus_vln import save_pretrained
 from dualsight.checkpoints.weights import WeightFiles
 from dualsight.models.janus_vln import TINY, JanusVLN
 from dualsight.train.semantic import FIELDS, UNLABELLED, PatchLabels, SemanticPretraining
 from dualsight.train.spatial import GeometryBatch, SpatialPretraining
-from dualsight.train.stages import semantic, spatial
+from dualsight.train.stages import new_model, semantic, spatial, vit_blocks
 from dualsight.train.trainer import Run
 from dualsight.train.walks import Walks, WalkShards, _dominant, collect
 from dualsight.types import View
@@ -116,6 +117,17 @@ def test_both_stages_write_weights_that_fit_the_model(walks, tmp_path):
     assert WeightFiles(tmp_path / "spatial").shapes.keys() == model.vggt.aggregator.state_dict().keys()
     names = {name.removeprefix("visual.") for name in model.state_dict() if name.startswith("visual.")}
     assert WeightFiles(tmp_path / "semantic").shapes.keys() == {n for n in names if not n.startswith("merger.")}
+
+
+def test_a_navigators_own_pathways_are_trained_on(walks, tmp_path):
+    start, processor = new_model(["go"], seed=7)
+    save_pretrained(start, processor, tmp_path / "init")
+    for stage, own in ((semantic, vit_blocks(start.visual)), (spatial, start.vggt.aggregator)):
+        run = Run(tmp_path / stage.__name__, steps=1, batch=2, learning_rate=0.0)
+        stage(walks, run, init=tmp_path / "init")
+        names = list(own.state_dict())
+        written = WeightFiles(run.out).read(names)
+        assert all(torch.equal(written[name], own.state_dict()[name]) for name in names)
 
 
 def test_no_walks_is_an_error_that_says_what_to_do(tmp_path):

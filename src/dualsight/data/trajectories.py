@@ -27,7 +27,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ from dualsight.data.files import Log, read_lines, write_json
 from dualsight.types import Action, Frame
 
 FRAME_NAME = re.compile(r"step_(\d+)_([A-Z_]+)\.png")
+_OTHER_SIDE = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
+_SIDE = re.compile(rf"\b({'|'.join(_OTHER_SIDE)})\b")
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,40 @@ class Trajectory:
     info: dict = field(default_factory=dict)
     plan: list[list[float]] = field(default_factory=list)
     """What ``Expert.plan`` said at each frame, if it was asked."""
+    is_mirrored: bool = False
+    """Are its frames those on disk, seen in a mirror?"""
 
     def __len__(self) -> int:
         return len(self.executed)
 
     def frame_paths(self) -> list[Path]:
         """Its frames, in order."""
-        return [self.folder / frame_name(step, action) for step, action in enumerate(self.executed)]
+        executed = _turned_round(self.executed) if self.is_mirrored else self.executed
+        return [self.folder / frame_name(step, action) for step, action in enumerate(executed)]
 
     def frames(self) -> list[Frame]:
         """Its frames, decoded; `ValueError` names one that is missing or cut off."""
-        return [read_frame(path) for path in self.frame_paths()]
+        frames = [read_frame(path) for path in self.frame_paths()]
+        return [np.ascontiguousarray(frame[:, ::-1]) for frame in frames] if self.is_mirrored else frames
+
+    def mirrored(self) -> Trajectory:
+        """The same walk through the mirror image of the house: left and right change places in what is seen, said and
+        done. It has an id of its own."""
+        return replace(
+            self,
+            id=f"{self.id}-mirrored",
+            instructions=[_SIDE.sub(lambda side: _OTHER_SIDE[side[0]], text) for text in self.instructions],
+            executed=_turned_round(self.executed),
+            expert=_turned_round(self.expert),
+            plan=[[value if i % 2 else -value for i, value in enumerate(row[:-1])] + row[-1:] for row in self.plan],
+            is_mirrored=not self.is_mirrored,
+        )
+
+
+def _turned_round(actions: Sequence[int]) -> list[int]:
+    """Left for right."""
+    other = {Action.TURN_LEFT: Action.TURN_RIGHT, Action.TURN_RIGHT: Action.TURN_LEFT}
+    return [int(other.get(Action(action), action)) for action in actions]
 
 
 def frame_name(step: int, action: int) -> str:

@@ -160,12 +160,11 @@ def collect(
 ) -> None:
     """Walk ``episodes``, ``len(envs)`` side by side, and write them down; those that are there are left out.
 
-    With a learner each episode is walked under its own instruction; the expert walks each trajectory once and writes it
-    down under all of its instructions. ``name`` is put before the ids, so that several sets can be used together.
+    Each trajectory is walked once, by a learner under the first of its instructions, and written down under all of
+    them: what the expert would do does not depend on the words. ``name`` is put before the ids, so that several sets
+    can be used together.
     """
-    texts: dict[str, list[str]] = {}
-    if learner is None:
-        episodes, texts = paraphrases(episodes)
+    episodes, texts = paraphrases(episodes)
     named = [replace(episode, episode_id=f"{name}{episode.episode_id}") for episode in episodes]
     texts = {f"{name}{key}": value for key, value in texts.items()}
     todo = [episode for episode in named if episode.episode_id not in writer]

@@ -15,6 +15,9 @@ Where the expert said where its way leads (``Expert.plan``), a linear map of the
 from learns to say so too: p_t, the places 1, 2 and 4 m ahead on the path and the metres that remain, tells at every
 step which door is meant, where the action is only to walk on (the progress monitor of arXiv:1901.03035, and more). The
 map is dropped after the training.
+
+A small model learns few thousand walks by heart. Two kinds of :class:`Noise` make that harder: features are dropped
+out, and the action before is withheld now and then, which is right so often that a learner else copies it.
 """
 
 from __future__ import annotations
@@ -46,6 +49,14 @@ class LossWeights:
     plan: float = 0.3
     arrived: float = 1.5
     """Metres from the goal, along the way; known only where there is a plan. 0: the expert's answer alone is right."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is hidden in training: each feature of the encoders, and each previous action, with these probabilities."""
+
+    features: float = 0.1
+    previous: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -108,19 +119,34 @@ class Imitation(nn.Module):
     answers: Tensor
     """The tokens of each action, (4, A)."""
 
-    def __init__(self, model: JanusVLN, processor: VLNProcessor, weights: LossWeights = LossWeights()):
+    def __init__(
+        self,
+        model: JanusVLN,
+        processor: VLNProcessor,
+        weights: LossWeights = LossWeights(),
+        noise: Noise = Noise(),
+    ):
         super().__init__()
-        self.model, self.weights = model, weights
+        self.model, self.weights, self.noise = model, weights, noise
         self.processor = processor
         self.plan = nn.Linear(model.config.text.hidden_size, PLAN_SIZE)
         self.register_buffer("answers", processor.answer_ids, persistent=False)
 
-    def forward(self, expert: Tensor, previous: Tensor, plan: Tensor, **batch: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, expert: Tensor, previous: Tensor, plan: Tensor, semantic: Tensor, spatial: Tensor, **batch: Tensor
+    ) -> dict[str, Tensor]:
         answers = self.answers[expert.clamp(min=0)]  # (B, T, A)
+        semantic, spatial = (F.dropout(x, self.noise.features, self.training) for x in (semantic, spatial))
+        if self.training:
+            previous = previous.masked_fill(
+                torch.rand(previous.shape, device=previous.device) < self.noise.previous, -1
+            )
         hidden = self.model.read_episodes(
-            EpisodeBatch(previous=self.processor.previous(previous), answers=answers, **batch)
+            EpisodeBatch(
+                previous=self.processor.previous(previous), answers=answers, semantic=semantic, spatial=spatial, **batch
+            )
         )
-        likely = self.model.lm_head(hidden).log_softmax(-1)
+        likely = self.model.lm_head(hidden).float().log_softmax(-1)
         said = likely.argmax(-1)
         known = expert >= 0
         weight = self.step_weights(expert)
@@ -145,7 +171,7 @@ class Imitation(nn.Module):
     def plan_loss(self, hidden: Tensor, plan: Tensor) -> Tensor:
         """Huber loss in metres over the steps whose ``plan`` (B, T, 7) is known."""
         known = ~plan.isnan()
-        error = F.smooth_l1_loss(self.plan(hidden), plan.nan_to_num(), reduction="none")
+        error = F.smooth_l1_loss(self.plan(hidden).float(), plan.nan_to_num(), reduction="none")
         return (error * known).sum() / known.sum().clamp(min=1)
 
     def step_weights(self, expert: Tensor) -> Tensor:

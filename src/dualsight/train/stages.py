@@ -38,23 +38,30 @@ def new_model(words: Iterable[str], config: JanusVLNConfig = TINY, seed: int = 4
     return JanusVLN(config), VLNProcessor(config, tokenizer)
 
 
-def spatial(walks: Path, run: Run, config: JanusVLNConfig = TINY) -> None:
-    """Train VGGT on walks; writes the aggregator's weights to ``run.out``."""
+def spatial(walks: Path, run: Run, config: JanusVLNConfig = TINY, init: Path | None = None) -> None:
+    """Train VGGT on walks, that of the navigator ``init`` or a new one; writes the aggregator's weights to
+    ``run.out``."""
     shards = WalkShards(walks.glob("walks-*.safetensors"))
     torch.manual_seed(run.seed)
+    start = from_pretrained(init)[0] if init else None
+    config = start.config if start else config
     model = SpatialPretraining(config.vggt, config.geometry_layer)
+    if start:
+        model.vggt.aggregator.load_state_dict(start.vggt.aggregator.state_dict())
     plan = BatchPlan(shards, GeometryBatch(shards.camera, config.vggt.patch_size), run.batch, run.steps, run.seed)
     fit(model, plan, run)
     if is_main_process():
         save_weights(model.vggt.aggregator.state_dict(), run.out)
 
 
-def semantic(walks: Path, run: Run, config: JanusVLNConfig = TINY) -> None:
-    """Train the ViT on walks; writes the weights of its patch embedding and blocks to ``run.out``."""
+def semantic(walks: Path, run: Run, config: JanusVLNConfig = TINY, init: Path | None = None) -> None:
+    """Train the ViT on walks, that of the navigator ``init`` or a new one; writes the weights of its patch embedding
+    and blocks to ``run.out``."""
     shards = WalkShards(walks.glob("walks-*.safetensors"))
-    labels = PatchLabels(shards, config.vision.spatial_merge_size)
     torch.manual_seed(run.seed)
-    model = SemanticPretraining(JanusVLN(config), labels.words)
+    navigator = from_pretrained(init)[0] if init else JanusVLN(config)
+    labels = PatchLabels(shards, navigator.config.vision.spatial_merge_size)
+    model = SemanticPretraining(navigator, labels.words)
     fit(model, BatchPlan(shards, labels, run.batch, run.steps, run.seed), run)
     if is_main_process():
         save_weights(vit_blocks(model.visual).state_dict(), run.out)
@@ -75,32 +82,35 @@ def imitate(
     init: Path | None = None,
     config: JanusVLNConfig = TINY,
     weights: LossWeights = LossWeights(),
+    mirror: bool = False,
 ) -> Path:
     """Clone the expert's behaviour from trajectories; returns the folder of the checkpoint.
 
     Args:
         data: folders of trajectories, used together.
         features: where what the frozen encoders see is kept.
-        spatial, semantic: pre-trained pathways, for a new model.
-        init: a checkpoint to go on from instead.
+        spatial, semantic: pre-trained pathways; a new model needs both.
+        init: a checkpoint to go on from, with the pathways that are given in place of its own.
+        mirror: learn from every walk in a mirror, too.
 
     Raises:
-        ValueError: neither or both of a pair of pre-trained pathways and a checkpoint to go on from are given.
+        ValueError: there is neither a checkpoint to go on from nor both pathways.
     """
-    if init and not spatial and not semantic:
-        model, processor = from_pretrained(init)
-    elif spatial and semantic and not init:
-        model, processor = new_model(words, config, run.seed)
+    if not init and not (spatial and semantic):
+        raise ValueError("give --init, or both --spatial and --semantic")
+    model, processor = from_pretrained(init) if init else new_model(words, config, run.seed)
+    if spatial:
         load_weights(model.vggt.aggregator, WeightFiles(spatial))
+    if semantic:
         load_weights(vit_blocks(model.visual), WeightFiles(semantic))
-    else:
-        raise ValueError("give either --init, or both --spatial and --semantic")
     model.freeze_encoders()
     for name, parameter in model.named_parameters():
         if name.startswith(ENCODERS):  # as they will be stored: features that are kept stay true of the checkpoint
             parameter.data = parameter.data.half().float()
     store = FeatureStore(features, model, processor)
     trajectories = [trajectory for folder in data for trajectory in read_trajectories(folder)]
+    if mirror:
+        trajectories += [trajectory.mirrored() for trajectory in trajectories]
     taught = readable(lessons(trajectories), processor)
     plan = BatchPlan(
         taught,
