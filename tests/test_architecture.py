@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "dualsight"
 # A layer may import itself and whatever stands before it, but for the siblings in `APART`.
 ORDER = [
     "types",
+    "mirror",
     "pictures",
     "nn",
     "pathways",

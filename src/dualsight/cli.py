@@ -79,6 +79,7 @@ def evaluate(
     episodes: Path | None = None,
     control: Control = "none",
     tryout: bool = False,
+    mirror: bool = False,
     seed: int = 0,
     rows: PositiveInt = 4,
     suite: Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk", "questions"] | None = None,
@@ -106,6 +107,7 @@ def evaluate(
         episodes: an R2R-CE json.gz file to walk instead.
         control: blind (grey frames) or deaf (no instruction).
         tryout: the navigator does not step forward again where that has changed nothing.
+        mirror: the navigator looks twice, once in a mirror, and does what both find likely.
         seed: of the episodes, or of the suite's test set.
         rows: episodes walked side by side.
         suite: judge a Janus instead: janus-house asks about scenes and rooms, geneval-shapes has it draw; geneval and
@@ -161,14 +163,14 @@ def evaluate(
 
     rules = get_protocol(protocol)
     envs = [HouseEnvironment(rules) for _ in range(rows)]
-    walker = make_agent(agent, control, envs, tryout)
+    walker = make_agent(agent, control, envs, tryout=tryout, mirror=mirror)
     if episodes:
         chosen = read_episodes(episodes)
     else:
         chosen = build_episodes(choose_houses(split, house_seeds, houses), episodes_per_house, rules, seed)
     if not chosen:
         raise ValueError("there is nothing to walk: no episode in these houses, or in this file")
-    results = evaluate_houses(out, walker, envs, chosen, describe_agent(agent, control, tryout))
+    results = evaluate_houses(out, walker, envs, chosen, describe_agent(agent, control, tryout=tryout, mirror=mirror))
     if results is not None:
         print(last_line(results))
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from dualsight.checkpoints.janus_vln import save_pretrained
 from dualsight.inference.navigator import Navigator, NavigatorAgent, NavigatorBatch
+from dualsight.mirror import mirrored_action
 from dualsight.models.janus_vln import TINY, JanusVLN
 from dualsight.models.vln_processor import ROLE, VLNProcessor, word_tokenizer
 from dualsight.types import Action, Episode, Observation, Pose
@@ -206,3 +207,45 @@ def test_damaged_weights_are_noticed(walk):
         model.lm_head.weight[3] = torch.nan
     with pytest.raises(FloatingPointError, match="session 0 are not finite"):
         Navigator(model, processor).reset("walk").act(walk[0, 0])
+
+
+def test_a_navigator_with_a_mirror_finds_both_sides_alike(parts, walk):
+    """In the mirror image of an episode it scores the mirror image of every action the same: exactly what it is for."""
+    model, _ = parts
+    parts = model, VLNProcessor(model.config, word_tokenizer([*WORDS[:-1], "left", "right", *ROLE.split()]))
+    plain, seen, turned = Navigator(*parts), Navigator(*parts, mirror=True), Navigator(*parts, mirror=True)
+    plain.reset("walk past the left sofa")
+    seen.reset("walk past the left sofa")
+    turned.reset("walk past the right sofa")
+    differed = False
+    for frame in walk[0]:
+        seen.act(frame), turned.act(np.ascontiguousarray(frame[:, ::-1])), plain.act(frame)
+        ours, theirs = seen.scores, turned.scores
+        for action in Action:
+            assert ours[action] == pytest.approx(theirs[Action(mirrored_action(action))], abs=1e-5)
+        differed |= ours[Action.TURN_LEFT] != pytest.approx(ours[Action.TURN_RIGHT], abs=1e-3)
+        done = max(Action, key=ours.__getitem__)
+        seen.batch.executed(0, done)
+        turned.batch.executed(0, Action(mirrored_action(done)))
+    assert differed
+    assert seen.memory_frames() == plain.memory_frames()
+
+
+def test_a_mirror_averages_the_two_sides(parts, walk):
+    one, other, both = Navigator(*parts), Navigator(*parts), Navigator(*parts, mirror=True)
+    for navigator in (one, other, both):
+        navigator.reset("walk past the red sofa")  # no side in it: only frames differ
+    one.act(walk[0, 0]), other.act(np.ascontiguousarray(walk[0, 0][:, ::-1])), both.act(walk[0, 0])
+
+    def likely(navigator: Navigator) -> torch.Tensor:
+        return navigator.batch.scores[0].log_softmax(-1)
+
+    first = parts[1].action_ids[Action.MOVE_FORWARD][0]
+    assert float(both.batch.scores[0][first]) == pytest.approx(
+        float(likely(one)[first] + likely(other)[first]) / 2, abs=1e-5
+    )
+
+
+def test_the_release_has_no_mirror():
+    with pytest.raises(ValueError, match="a mirror needs the paper behaviour"):
+        NavigatorBatch(*make(behaviour="release"), mirror=True)

@@ -44,25 +44,28 @@ def build_episodes(house_seeds: Sequence[int], per_house: int, rules: Protocol, 
     ]
 
 
-def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment], tryout: bool = False) -> Agent:
+def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment], **options: bool) -> Agent:
     """Who acts in ``envs``: "expert", "random", "forward", or the navigator of a checkpoint folder.
 
+    Args:
+        options: ``tryout`` and ``mirror`` of a navigator.
+
     Raises:
-        ValueError: a control, or trying out, is asked of an agent that is no navigator.
+        ValueError: a control or an option is asked of an agent that is no navigator.
         CheckpointError: the folder holds no navigator.
     """
     if name not in SIMPLE:
-        return NavigatorAgent.from_pretrained(name, len(envs), control=control, tryout=tryout)
+        return NavigatorAgent.from_pretrained(name, len(envs), control=control, **options)
     if control != "none":
         raise ValueError(f"control {control!r} is for navigators: the {name} agent neither sees nor is told anything")
-    if tryout:
-        raise ValueError(f"tryout is for navigators: the {name} agent does not go by what it sees")
+    for option in _wanted(options):
+        raise ValueError(f"{option} is for navigators: the {name} agent does not go by what it sees")
     return {"expert": ExpertAgent(envs), "random": RandomAgent(), "forward": ForwardAgent()}[name]
 
 
-def describe_agent(name: str, control: str, tryout: bool = False) -> dict:
+def describe_agent(name: str, control: str, **options: bool) -> dict:
     """What a results file says of an agent; a navigator's weights by their hash, since a folder can be trained anew."""
-    described = {"agent": name, "control": control, **({"tryout": True} if tryout else {})}
+    described = {"agent": name, "control": control, **_wanted(options)}
     if name not in SIMPLE:
         digest = hashlib.sha256()
         for file in sorted(Path(name).glob("*.safetensors")):
@@ -70,6 +73,11 @@ def describe_agent(name: str, control: str, tryout: bool = False) -> dict:
                 digest.update(hashlib.file_digest(weights, "sha256").digest())
         described["weights_sha256"] = digest.hexdigest()
     return described
+
+
+def _wanted(options: dict[str, bool]) -> dict[str, bool]:
+    """Those that were switched on: results of before an option was there stay comparable."""
+    return {name: True for name, on in options.items() if on}
 
 
 def evaluate_houses(

@@ -34,11 +34,10 @@ import numpy as np
 from PIL import Image
 
 from dualsight.data.files import Log, read_lines, write_json
+from dualsight.mirror import mirrored_action, mirrored_text
 from dualsight.types import Action, Frame
 
 FRAME_NAME = re.compile(r"step_(\d+)_([A-Z_]+)\.png")
-_OTHER_SIDE = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
-_SIDE = re.compile(rf"\b({'|'.join(_OTHER_SIDE)})\b")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Trajectory:
 
     def frame_paths(self) -> list[Path]:
         """Its frames, in order."""
-        executed = _turned_round(self.executed) if self.is_mirrored else self.executed
+        executed = [mirrored_action(action) for action in self.executed] if self.is_mirrored else self.executed
         return [self.folder / frame_name(step, action) for step, action in enumerate(executed)]
 
     def frames(self) -> list[Frame]:
@@ -76,18 +75,12 @@ class Trajectory:
         return replace(
             self,
             id=f"{self.id}-mirrored",
-            instructions=[_SIDE.sub(lambda side: _OTHER_SIDE[side[0]], text) for text in self.instructions],
-            executed=_turned_round(self.executed),
-            expert=_turned_round(self.expert),
+            instructions=[mirrored_text(text) for text in self.instructions],
+            executed=[mirrored_action(action) for action in self.executed],
+            expert=[mirrored_action(action) for action in self.expert],
             plan=[[value if i % 2 else -value for i, value in enumerate(row[:-1])] + row[-1:] for row in self.plan],
             is_mirrored=not self.is_mirrored,
         )
-
-
-def _turned_round(actions: Sequence[int]) -> list[int]:
-    """Left for right."""
-    other = {Action.TURN_LEFT: Action.TURN_RIGHT, Action.TURN_RIGHT: Action.TURN_LEFT}
-    return [int(other.get(Action(action), action)) for action in actions]
 
 
 def frame_name(step: int, action: int) -> str:

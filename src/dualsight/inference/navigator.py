@@ -50,6 +50,7 @@ class NavigatorBatch:
         control: ``blind`` or ``deaf`` for a control run.
         on_unparsed: the action that stands in for one that cannot be read.
         tryout: do not step forward again where that has changed nothing (``inference/tryout.py``).
+        mirror: look twice, once in a mirror (``MirrorReader``): surer, for twice the computation.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class NavigatorBatch:
         control: Control = "none",
         on_unparsed: Action = Action.TURN_LEFT,
         tryout: bool = False,
+        mirror: bool = False,
     ):
         if control not in ("none", "blind", "deaf"):
             raise ValueError(f"control is {control!r}; expected none, blind or deaf")
@@ -67,7 +69,7 @@ class NavigatorBatch:
             raise ValueError("tryout looks at frames, which control='blind' hides: choose one of them")
         self.model, self.processor, self.sessions = model, processor, sessions
         self.control, self.on_unparsed = control, on_unparsed
-        self.reader = make_reader(model, processor, sessions)
+        self.reader = make_reader(model, processor, sessions, mirror)
         self.started = [False] * sessions
         self.unparsed = [0] * sessions
         """Answers that were no action, in each session's episode."""
@@ -90,7 +92,7 @@ class NavigatorBatch:
         Args:
             device: by default a GPU where there is one.
             memory: another number of ``(initial, recent)`` frames to remember than the model was trained with.
-            options: ``sessions``, ``control``, ``on_unparsed`` and ``tryout`` of the constructor.
+            options: ``sessions``, ``control``, ``on_unparsed``, ``tryout`` and ``mirror`` of the constructor.
 
         Raises:
             CheckpointError: what is wrong with the folder.

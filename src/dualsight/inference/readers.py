@@ -8,15 +8,24 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dualsight.mirror import mirrored_action, mirrored_text
 from dualsight.models.janus_vln import JanusVLN
 from dualsight.models.janus_vln_release import ReleaseMemory, greedy, look, new_release_memory, prefill, sampled_history
 from dualsight.models.vln_processor import VLNProcessor, release_prompt
+from dualsight.types import Action
 
 
-def make_reader(model: JanusVLN, processor: VLNProcessor, sessions: int) -> Reader:
-    """The reader of the model's own behaviour."""
-    kind = ReleaseReader if model.config.behaviour == "release" else PaperReader
-    return kind(model, processor, sessions)
+def make_reader(model: JanusVLN, processor: VLNProcessor, sessions: int, mirror: bool = False) -> Reader:
+    """The reader of the model's own behaviour; with ``mirror``, one that looks twice.
+
+    Raises:
+        ValueError: a mirror is asked of the ``release`` behaviour.
+    """
+    if model.config.behaviour == "release":
+        if mirror:
+            raise ValueError("a mirror needs the paper behaviour, in which sessions are cheap; this is the release's")
+        return ReleaseReader(model, processor, sessions)
+    return MirrorReader(model, processor, sessions) if mirror else PaperReader(model, processor, sessions)
 
 
 class Reader(Protocol):
@@ -59,6 +68,43 @@ class PaperReader:
 
     def frames(self, row: int) -> list[int]:
         return self.memory.frames(row)
+
+
+class MirrorReader:
+    """Walks every session twice, once in a mirror, and says what both find likely:
+
+        log p(a) = (log p(a | frames, text) + log p(a' | frames', text')) / 2        ' is the mirror image
+
+    A navigator that knew that left and right are alike would answer both the same, up to the side; a trained one does
+    so nearly, and what it learnt by heart of one side is averaged away. It costs a second session of memory and
+    computation, in the same batch.
+    """
+
+    def __init__(self, model: JanusVLN, processor: VLNProcessor, sessions: int) -> None:
+        self.both, self.processor, self.sessions = PaperReader(model, processor, 2 * sessions), processor, sessions
+        if any(len(ids) > 1 for ids in processor.action_ids):
+            raise ValueError("a mirror averages the scores of one token, and this tokenizer writes actions in several")
+        self.other_side = torch.arange(model.config.text.vocab_size)
+        """Where the score of each token's mirror image is found."""
+        for action in Action:
+            self.other_side[processor.action_ids[action][0]] = processor.action_ids[mirrored_action(action)][0]
+
+    def start(self, row: int, instruction: str) -> None:
+        self.both.start(row, instruction)
+        self.both.start(self.sessions + row, mirrored_text(instruction))
+
+    def read(self, frames: Tensor, rows: list[int], executed: Tensor) -> tuple[list[str], list[Tensor]]:
+        twice = torch.cat([frames, frames.flip(-1)])
+        turned = torch.tensor([mirrored_action(action) for action in executed.tolist()])
+        _, scores = self.both.read(
+            twice, [*rows, *(self.sessions + row for row in rows)], torch.cat([executed, turned])
+        )
+        seen, mirrored = torch.stack(scores).float().log_softmax(-1).chunk(2)
+        mean = (seen + mirrored[:, self.other_side.to(seen.device)]) / 2
+        return [self.processor.decode([best]) for best in mean.argmax(-1).tolist()], list(mean)
+
+    def frames(self, row: int) -> list[int]:
+        return self.both.frames(row)
 
 
 class ReleaseReader:
