@@ -759,7 +759,17 @@ def _ratio(text: str) -> list[int]:
 
 
 def study(
-    name: Literal["decoupling", "unified", "encoders", "generators", "guidance", "memory", "janus-memory", "answers"],
+    name: Literal[
+        "decoupling",
+        "unified",
+        "encoders",
+        "generators",
+        "guidance",
+        "memory",
+        "janus-memory",
+        "navigator-memory",
+        "answers",
+    ],
     out: Path | None = None,
     rooms: Path = Path("runs/janus/rooms"),
     seeds: list[int] = [0, 1],  # noqa: B006
@@ -781,8 +791,8 @@ def study(
         out: everything is kept here (runs/study-NAME by default); the same command goes on. results.md has the table.
         rooms: pictures of rooms, of `data rooms`.
         seeds: of weights, order and test sets.
-        model: judge this Janus, of any size, in place of training; for guidance. Of janus-memory: put it around this
-            one, in place of the shipped one.
+        model: judge this Janus, of any size, in place of training; for guidance. Of janus-memory and
+            navigator-memory: put it around this one, in place of the shipped one.
         scale: of the number of training steps.
         policy: of memory: put it around this output of `train policy`, in place of training one.
         size: of memory: see `train policy`.
@@ -795,7 +805,7 @@ def study(
     """
     import importlib
 
-    from dualsight.studies import answers, janus_memory, memory
+    from dualsight.studies import answers, janus_memory, memory, navigator_memory
     from dualsight.studies.study import Budget, run
 
     out = out or Path("runs") / f"study-{name}"
@@ -808,6 +818,9 @@ def study(
         answers.run(out, vlm, data, test, reward, seeds, round(scale * 400))
     elif name == "janus-memory":
         janus_memory.run(out, model or JANUS, rooms, seeds, round(scale * 600))
+    elif name == "navigator-memory":
+        steps = round(scale * navigator_memory.Budget().steps)
+        navigator_memory.run(out, model or CHECKPOINT, seeds, navigator_memory.Budget(steps=steps))
     else:
         study = importlib.import_module(f"dualsight.studies.{name}").STUDY
         run(study, out, rooms, seeds, Budget().scaled(scale), model)

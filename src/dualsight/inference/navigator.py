@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from dualsight.checkpoints.janus_vln import from_pretrained
-from dualsight.inference.readers import make_reader
+from dualsight.inference.readers import Reader, make_reader
 from dualsight.inference.tryout import Tryout
 from dualsight.models.janus_vln import JanusVLN
 from dualsight.models.vln_processor import (
@@ -51,6 +51,7 @@ class NavigatorBatch:
         on_unparsed: the action that stands in for one that cannot be read.
         tryout: do not step forward again where that has changed nothing (``inference/tryout.py``).
         mirror: look twice, once in a mirror (``MirrorReader``): surer, for twice the computation.
+        reader: of as many sessions, in place of the model's own.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class NavigatorBatch:
         on_unparsed: Action = Action.TURN_LEFT,
         tryout: bool = False,
         mirror: bool = False,
+        reader: Reader | None = None,
     ):
         if control not in ("none", "blind", "deaf"):
             raise ValueError(f"control is {control!r}; expected none, blind or deaf")
@@ -69,7 +71,7 @@ class NavigatorBatch:
             raise ValueError("tryout looks at frames, which control='blind' hides: choose one of them")
         self.model, self.processor, self.sessions = model, processor, sessions
         self.control, self.on_unparsed = control, on_unparsed
-        self.reader = make_reader(model, processor, sessions, mirror)
+        self.reader = reader or make_reader(model, processor, sessions, mirror)
         self.started = [False] * sessions
         self.unparsed = [0] * sessions
         """Answers that were no action, in each session's episode."""

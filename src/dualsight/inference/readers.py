@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from dualsight.mirror import mirrored_action, mirrored_text
-from dualsight.models.janus_vln import JanusVLN
+from dualsight.models.janus_vln import JanusVLN, Output
 from dualsight.models.janus_vln_release import ReleaseMemory, greedy, look, new_release_memory, prefill, sampled_history
+from dualsight.models.recollection import Content, Recollection
 from dualsight.models.vln_processor import VLNProcessor, release_prompt
 from dualsight.types import Action
 
@@ -58,13 +61,17 @@ class PaperReader:
         self.model.start(self.memory, *self.processor.prompts([instruction]), rows=[row])
 
     def read(self, frames: Tensor, rows: list[int], executed: Tensor) -> tuple[list[str], list[Tensor]]:
-        everybody = rows == list(range(self.memory.batch))
-        previous = self.processor.previous(executed)
-        output = self.model.step(
-            _spread(frames, rows, self.memory.batch), self.memory, previous, None if everybody else rows
-        )
+        output = self.step(frames, rows, executed)
         ids = self.model.decode_action(output).tolist()
         return [self.processor.decode(ids[row]) for row in rows], [output.logits[row] for row in rows]
+
+    def step(self, frames: Tensor, rows: list[int], executed: Tensor) -> Output:
+        """The frames of ``rows`` enter the memory."""
+        everybody = rows == list(range(self.memory.batch))
+        previous = self.processor.previous(executed)
+        return self.model.step(
+            _spread(frames, rows, self.memory.batch), self.memory, previous, None if everybody else rows
+        )
 
     def frames(self, row: int) -> list[int]:
         return self.memory.frames(row)
@@ -105,6 +112,61 @@ class MirrorReader:
 
     def frames(self, row: int) -> list[int]:
         return self.both.frames(row)
+
+
+class RecollectingReader(PaperReader):
+    """Calls up a memory of the frames that left the window, where there are any and the navigator is not sure.
+
+    Args:
+        content: what the memory is.
+        below: called where the likeliest token is less likely than this; by default always.
+    """
+
+    def __init__(
+        self,
+        recollection: Recollection,
+        processor: VLNProcessor,
+        sessions: int,
+        content: Content = "own",
+        below: float = 1.0,
+    ) -> None:
+        super().__init__(recollection.navigator, processor, sessions)
+        self.recollection, self.content, self.below = recollection, content, below
+        self.calls = [0] * sessions
+        """In each session's episode."""
+        self.held: list[deque[Tensor]] = [deque() for _ in range(sessions)]
+        """Frames in the window behind the first ones."""
+        self.lost: list[deque[Tensor]] = [deque(maxlen=recollection.config.capacity) for _ in range(sessions)]
+
+    def start(self, row: int, instruction: str) -> None:
+        super().start(row, instruction)
+        self.calls[row] = 0
+        self.held[row].clear()
+        self.lost[row].clear()
+
+    def read(self, frames: Tensor, rows: list[int], executed: Tensor) -> tuple[list[str], list[Tensor]]:
+        output = self.step(frames, rows, executed)
+        scores, surest = output.logits, output.logits.softmax(-1).amax(-1)
+        for row in rows:
+            self._keep(row, output.image[row])
+        if calling := [row for row in rows if self.lost[row] and surest[row] < self.below]:
+            nothing = output.image.new_zeros(0, output.image.shape[-1])
+            lost = [torch.cat(list(self.lost[row])) if row in calling else nothing for row in range(self.memory.batch)]
+            there = [torch.ones(len(tokens), dtype=torch.bool, device=scores.device) for tokens in lost]
+            padded = (pad_sequence(tensors, batch_first=True) for tensors in (lost, there))
+            recalled = self.recollection.recall(output, *padded, content=self.content)
+            scores = scores.clone()
+            scores[calling] = recalled[calling]
+            for row in calling:
+                self.calls[row] += 1
+        return [self.processor.decode([int(scores[row].argmax())]) for row in rows], [scores[row] for row in rows]
+
+    def _keep(self, row: int, image: Tensor) -> None:
+        config = self.model.config
+        if self.memory.steps(row) > config.initial:
+            self.held[row].append(image)
+        if len(self.held[row]) > config.recent + 1:  # the current frame and those that it sees
+            self.lost[row].append(self.held[row].popleft())
 
 
 class ReleaseReader:

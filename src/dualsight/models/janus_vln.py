@@ -34,6 +34,7 @@ from dualsight.models.janus_vln_config import JANUS_VLN_7B, TINY, JanusVLNConfig
 from dualsight.models.vln_layout import (
     EMPTY,
     EpisodeBatch,
+    Layout,
     draft_positions,
     draft_visibility,
     episode_positions,
@@ -49,10 +50,16 @@ __all__ = ["JANUS_VLN_7B", "TINY", "DualMemory", "EpisodeBatch", "JanusVLN", "Ja
 
 
 class Output(NamedTuple):
-    """What one step returns: scores of the first token of the next action, and the memory, one frame older."""
+    """What one step returns."""
 
     logits: Float[Tensor, "B V"]
+    """Scores of the first token of the next action."""
     memory: DualMemory
+    """One frame older."""
+    hidden: Float[Tensor, "B D"]
+    """What the scores were read from."""
+    image: Float[Tensor, "B N D"]
+    """The frame as it entered the decoder."""
 
 
 class JanusVLN(nn.Module):
@@ -146,15 +153,8 @@ class JanusVLN(nn.Module):
 
     def read_episodes(self, batch: EpisodeBatch) -> Float[Tensor, "B T A D"]:
         """The decoder's last hidden states where the tokens of each answer are read (A = 1 without ``answers``)."""
-        semantic, spatial = self._features(batch)
-        units = self._embed_units(batch.previous, self.fuse(semantic, spatial))  # (B, T, U, D)
-        prompt = self.model.embed_tokens(batch.prompts)
-        prompt_size, config = prompt.shape[1], self.config
-        valid = unit_validity(batch.previous, config.image_tokens)
-        visible = episode_visibility(batch.prompt_lengths, prompt_size, valid, config.initial, config.recent)
-        positions = episode_positions(batch.prompt_lengths, prompt_size, batch.previous, config.grid)
-        embeddings = torch.cat([prompt, units.flatten(1, 2)], dim=1)
-        read = ends = torch.arange(prompt_size + config.unit - 1, embeddings.shape[1], config.unit, device=self.device)
+        embeddings, positions, visible, ends, _ = self.lay_out(batch)
+        read = ends
         if batch.answers is not None and batch.answers.shape[-1] > 1:
             drafts = batch.answers[..., :-1]
             read = torch.cat([ends, embeddings.shape[1] + torch.arange(drafts[0].numel(), device=self.device)])
@@ -164,6 +164,19 @@ class JanusVLN(nn.Module):
         hidden = decode(self.model, embeddings, positions, visible, read=read)
         first, further = hidden[:, : len(ends)], hidden[:, len(ends) :]
         return torch.cat([first[:, :, None], further.reshape(*first.shape[:2], -1, first.shape[-1])], dim=2)
+
+    def lay_out(self, batch: EpisodeBatch) -> Layout:
+        """``[prompt][unit 0][unit 1]...`` of every episode, and who sees whom in it."""
+        image = self.fuse(*self._features(batch))
+        units = self._embed_units(batch.previous, image)  # (B, T, U, D)
+        prompt = self.model.embed_tokens(batch.prompts)
+        prompt_size, config = prompt.shape[1], self.config
+        valid = unit_validity(batch.previous, config.image_tokens)
+        visible = episode_visibility(batch.prompt_lengths, prompt_size, valid, config.initial, config.recent)
+        positions = episode_positions(batch.prompt_lengths, prompt_size, batch.previous, config.grid)
+        embeddings = torch.cat([prompt, units.flatten(1, 2)], dim=1)
+        ends = torch.arange(prompt_size + config.unit - 1, embeddings.shape[1], config.unit, device=self.device)
+        return Layout(embeddings, positions, visible, ends, image)
 
     def _features(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor | None]:
         if batch.semantic is not None and (batch.spatial is not None or self.fusion is None):
@@ -243,13 +256,14 @@ class JanusVLN(nn.Module):
         """
         previous, frames = previous.to(self.device), frames.to(self.device)
         spatial = self.encode_next(frames, memory.spatial, rows) if memory.spatial is not None else None
-        unit = self._embed_units(previous, self.fuse(self.encode_semantic(frames), spatial))
+        image = self.fuse(self.encode_semantic(frames), spatial)
+        unit = self._embed_units(previous, image)
         positions, following = unit_positions(memory.positions, previous, self.config.grid)
         cache = WindowCache(memory.semantic)
         with cache.unit(unit_validity(previous, self.config.image_tokens), rows) as visible:
-            hidden = decode(self.model, unit, positions, visible, cache, LAST)
+            hidden = decode(self.model, unit, positions, visible, cache, LAST)[:, -1]
         memory.advance(following, rows)
-        return Output(self.lm_head(hidden[:, -1]), memory)
+        return Output(self.lm_head(hidden), memory, hidden, image)
 
     @torch.no_grad()
     def decode_action(self, output: Output) -> Int[Tensor, "B A"]:

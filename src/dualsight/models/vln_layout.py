@@ -10,6 +10,7 @@ Units have a fixed size so that a memory can hold them in slots; action slots th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,6 +43,18 @@ class EpisodeBatch:
 
     def to(self, device: torch.device | str) -> EpisodeBatch:
         return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
+
+
+class Layout(NamedTuple):
+    """Episodes as sequences, ready to be decoded."""
+
+    embeddings: Float[Tensor, "B S D"]
+    positions: Int[Tensor, "3 B S"]
+    visible: Bool[Tensor, "B 1 S S"]
+    ends: Int[Tensor, " T"]
+    """Where each unit ends, and the first token of an answer is read."""
+    image: Float[Tensor, "B T N D"]
+    """The image tokens in it."""
 
 
 def unit_positions(

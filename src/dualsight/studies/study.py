@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -179,8 +179,9 @@ def run(
             trained = model or train(arm, folder, rooms, seed, budget)
             for measure in measures:
                 if _able(arm, measure):
-                    path = folder / arm.name / f"{measure}.json"
-                    figures[arm.name][measure].append(_kept(path, measure, trained, arm, seed, budget, rooms))
+                    path = folder / arm.name / f"{measure}.json"  # test sets of different training seeds differ, too
+                    given = measure, trained, arm, 1000 + seed, budget, rooms
+                    figures[arm.name][measure].append(kept(path, _measure, *given))
     settings = {"model": str(model) if model else None, "seeds": list(seeds), "budget": asdict(budget)}
     return conclude(study, out, figures, settings)
 
@@ -243,11 +244,10 @@ def _able(arm: Arm, measure: Measure) -> bool:
     return all(taught.values()) if measure == "agreement" else taught[measure]
 
 
-def _kept(path: Path, measure: Measure, model: Path, arm: Arm, seed: int, budget: Budget, rooms: Path) -> Figure:
-    """The figure, measured once. Test sets of different training seeds differ, too."""
+def kept(path: Path, measure: Callable[..., Figure], *given: Any) -> Figure:
+    """``measure(*given)``, measured once and read from ``path`` after that."""
     if not path.exists():
-        figure = _measure(measure, model, arm, 1000 + seed, budget, rooms)
-        write_json(path, asdict(figure))
+        write_json(path, asdict(measure(*given)))
     return Figure(**json.loads(path.read_text(encoding="utf-8")))
 
 
