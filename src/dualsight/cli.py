@@ -766,6 +766,7 @@ def study(
         "generators",
         "guidance",
         "memory",
+        "forgetting",
         "janus-memory",
         "navigator-memory",
         "answers",
@@ -805,13 +806,15 @@ def study(
     """
     import importlib
 
-    from dualsight.studies import answers, janus_memory, memory, navigator_memory
+    from dualsight.studies import answers, forgetting, janus_memory, memory, navigator_memory
     from dualsight.studies.study import Budget, run
 
     out = out or Path("runs") / f"study-{name}"
     if name == "memory":
         steps = round(scale * 1200), round(scale * 800), round(scale * 60)
         memory.run(out, seeds, size, policy, interleaved, *steps, talks)
+    elif name == "forgetting":
+        forgetting.run(out, seeds, forgetting.Budget().scaled(scale))
     elif name == "answers":
         if not (vlm and data and test):
             raise ValueError("say who learns what and is asked what: --vlm FOLDER --data FILE --test FILE")

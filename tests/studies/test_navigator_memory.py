@@ -67,7 +67,9 @@ def test_the_arms_say_what_they_are(navigator, played, batch):
     said = {name: answers(memory, processor, batch, steps, way) for name, way in WAYS.items()}
     plain = model.forward_episodes(episodes_of(batch, processor))[:, steps].argmax(-1)
     assert torch.equal(said["off"], plain)
-    assert model.config == SMALL.__class__(**{**vars(SMALL), "text": model.config.text})  # the endless window is closed again
+    assert model.config == SMALL.__class__(
+        **{**vars(SMALL), "text": model.config.text}
+    )  # the endless window is closed again
     laid, thought = memory.think(episodes_of(batch, processor))
     assert torch.equal(said["short"], memory.score(laid, thought, steps).argmax(-1))
 

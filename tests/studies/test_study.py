@@ -12,7 +12,7 @@ from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.studies import study as module
 from dualsight.studies.study import Arm, Budget, Claim, Figure, Study, run, table, verdict
 
-OTHERS = ("study", "memory", "janus_memory", "navigator_memory", "answers")
+OTHERS = ("study", "memory", "forgetting", "janus_memory", "navigator_memory", "answers")
 STUDIES = [info.name for info in pkgutil.iter_modules(dualsight.studies.__path__) if info.name not in OTHERS]
 """Of Janus."""
 

@@ -143,17 +143,24 @@ def run(
 
 
 def _reward(policy: Path, memory: Path, steps: int, seed: int) -> dict[str, Path]:
-    """Both stages of GRPO, unless that was done: where each left its memory. What the second calls costs."""
+    """Both stages of GRPO: where each left its memory."""
     found = {}
-    for stage, learning_rate, cost in STAGES:
-        out = memory.with_name(f"stage-{stage}")
-        if not (out / "config.json").exists():
-            task = task_of(policy, None, "exact", seed)
-            config = GRPO(stage, answer=ANSWER, cost=cost)
-            settings = run_of(stage, out, steps, learning_rate=learning_rate, seed=seed)
-            train(load_memory(task.vlm, memory), task.rows, task.reward, task.decode, config, settings)
-        found[stage] = memory = out
+    for stage, _, _ in STAGES:
+        found[stage] = memory = reward(policy, memory, memory.with_name(f"stage-{stage}"), stage, steps, seed)
     return found
+
+
+def reward(
+    policy: Path, memory: Path, out: Path, stage: Literal["memory", "invocation"], steps: int, seed: int
+) -> Path:
+    """A stage of GRPO from ``memory`` on, unless that was done; returns ``out``."""
+    if not (out / "config.json").exists():
+        learning_rate, cost = next(settings for name, *settings in STAGES if name == stage)
+        task = task_of(policy, None, "exact", seed)
+        config = GRPO(stage, answer=ANSWER, cost=cost)
+        settings = run_of(stage, out, steps, learning_rate=learning_rate, seed=seed)
+        train(load_memory(task.vlm, memory), task.rows, task.reward, task.decode, config, settings)
+    return out
 
 
 def _figures(policy: Path, memory: Path, arm: str, mode: str, seed: int, talks: int) -> dict[str, dict[str, dict]]:

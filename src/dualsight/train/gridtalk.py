@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import InternVLForConditionalGeneration
 
+from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.gridtalk import INDEX, SENTENCE, sample_talk
 from dualsight.inference.grid_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.train.distillation import lesson_loss, usefulness
+from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.sft import train, untouched
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
@@ -101,6 +103,7 @@ class MemoryTalks(Dataset):
     its answer could be read off what was said.
 
     Args:
+        memory: None puts none into them: what a policy without memory is tuned on.
         kinds: drawn from, batch by batch.
         calls: memories in a talk, at most.
     """
@@ -111,7 +114,7 @@ class MemoryTalks(Dataset):
     def __init__(
         self,
         config: PolicyConfig,
-        memory: VisMem,
+        memory: VisMem | None,
         batch: int,
         batches: int,
         seed: int,
@@ -122,7 +125,7 @@ class MemoryTalks(Dataset):
         self.kinds, self.calls = kinds, calls
         self.longest = min(config.late + 3, config.task.cells)
         """Sentences of a talk, at most."""
-        self.make = TalkBatch(config, memory)
+        self.make, self.remembers = TalkBatch(config, memory), memory is not None
 
     def __len__(self) -> int:
         return self.batches
@@ -135,13 +138,28 @@ class MemoryTalks(Dataset):
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
         others = 0 if lone else int(rng.integers(min(self.calls, last + 1)))
         called = [*sorted(rng.choice(last, others, replace=False).tolist()), last]
-        batch = self.make(talks, rng, calls=[Call(sentence, kind) for sentence in called], learn=[last])
+        calls = [Call(sentence, kind) for sentence in called if self.remembers]
+        batch = self.make(talks, rng, calls=calls, learn=[last])
         answers = batch.pop("answers")
         for name in ("input_ids", "attention_mask", "labels"):  # nothing is learnt behind the last answer
             batch[name] = batch[name][:, : answers[last]]
         near = called[0] > 0 and (lone or rng.random() < 0.5)
         begin = int(answers[called[0] - 1]) + 2 if near else len(self.config.image)
         return batch | {"prompt": torch.tensor(begin), "lesson": torch.tensor(done < self.LESSON)}
+
+
+class PolicyTuning(nn.Module):
+    """The policy itself on what a memory is trained on; ``forward`` takes what `MemoryTalks` makes without one."""
+
+    def __init__(self, vlm: InternVLForConditionalGeneration):
+        super().__init__()
+        self.vlm = vlm
+
+    def forward(self, labels: Tensor, prompt: Tensor, lesson: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        learnt = labels != IGNORE
+        logits = self.vlm(**inputs).logits[learnt]
+        right = (logits.argmax(-1) == labels[learnt]).float().mean()
+        return {"loss": F.cross_entropy(logits, labels[learnt]), "right": right}
 
 
 class MemoryTraining(nn.Module):
@@ -213,13 +231,42 @@ def warm_start(
     config: VisMemConfig,
     run: Run,
     kinds: Sequence[Kind] = KINDS,
+    types: tuple[str, ...] = (),
+    init: Path | None = None,
 ) -> Path:
-    """Train a memory around the policy in a folder and write it to ``run.out``; returns that folder."""
+    """Train a memory around the policy in a folder and write it to ``run.out``; returns that folder.
+
+    Args:
+        types: of the questions that it learns from; the policy's by default.
+        init: a memory to go on from.
+    """
     vlm, of_policy = load_policy(policy)
+    of_policy = replace(of_policy, task=replace(of_policy.task, types=types or of_policy.task.types))
     torch.manual_seed(run.seed)
-    memory = VisMem(vlm, [INDEX[";"]], config)
+    memory = load_memory(vlm, init) if init else VisMem(vlm, [INDEX[";"]], config)
     plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds)
     make, rng, task = TalkBatch(of_policy), np.random.default_rng((run.seed, 1)), of_policy.task
     seen = make([sample_talk(task, plan.longest, rng) for _ in range(256)], rng)
     examples = MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds)
-    return train(memory, MemoryTraining(memory), plan, (examples[index] for index in range(8)), seen, run)
+    batches = (examples[index] for index in range(8))
+    return train(memory, MemoryTraining(memory), plan, batches, seen, run, further=init is not None)
+
+
+def tune(policy: Path, run: Run, types: tuple[str, ...], rank: int = 0) -> Path:
+    """Train the policy in a folder itself on what a memory of ``types`` would learn, and write it to ``run.out``;
+    returns that folder.
+
+    Args:
+        rank: of a LoRA, merged at the end; 0 trains all weights.
+    """
+    vlm, config = load_policy(policy)
+    task = replace(config, task=replace(config.task, types=types))
+    torch.manual_seed(run.seed)
+    if rank:
+        add_lora(vlm, rank)
+    fit(PolicyTuning(vlm), MemoryTalks(task, None, run.batch, batches_of(run.steps), run.seed), run)
+    if rank:
+        merge_lora(vlm, rank)
+    if is_main_process():
+        save_policy(vlm, config, run.out)
+    return run.out

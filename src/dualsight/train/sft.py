@@ -178,6 +178,7 @@ def train(
     examples: Iterable[Mapping[str, Any]],
     seen: Mapping[str, Any],
     run: Run,
+    further: bool = False,
 ) -> Path:
     """What all warm starts share: whitening before the training; behind it what "constant" memory is, and heads that
     call memory now and then.
@@ -186,8 +187,10 @@ def train(
         training: what `fit` trains, around ``memory``.
         examples: batches with memories of one kind each.
         seen: a batch without memories.
+        further: the memory has been trained before, and its whitening with it.
     """
-    memory.fit_whitening(**inputs_of(seen, memory.vlm.device))
+    if not further:
+        memory.fit_whitening(**inputs_of(seen, memory.vlm.device))
     fit(training, plan, run)
     fit_constant(memory, examples)
     memory.fit_calls(**inputs_of(seen, memory.vlm.device))

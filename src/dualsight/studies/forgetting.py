@@ -1,0 +1,154 @@
+"""Claim C7 of VisMem: what learns further forgets nothing, as long as it learns beside a frozen model.
+
+A policy is taught to name colours that it can see and words that were just said (*taught*). Then four lessons follow
+each other, about things that it has lost sight of: colours, bars and dots, how many, and kinds, whose table it never
+saw. Three ways to learn them, from the same talks in as many steps: a memory around the frozen policy, a LoRA that is
+merged after each lesson, and all weights of the policy. After each lesson all are asked what the policy was taught, and
+what the lessons so far were about.
+
+A memory that is not called leaves the policy as it was: that is not measured in points, but bit by bit (*alike*).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dualsight.bench.gridtalk import Played, play_all
+from dualsight.bench.scores import score
+from dualsight.checkpoints.vismem import load_memory
+from dualsight.data.files import write_json
+from dualsight.data.gridtalk import INDEX, GridTalk, sample_talk
+from dualsight.inference.grid_vlm import MEMORY, SMALL, PolicyConfig, TalkBatch, load_policy
+from dualsight.models.vismem import VisMem
+from dualsight.studies.memory import reward
+from dualsight.studies.study import Claim, Figure, Study, conclude
+from dualsight.train.gridtalk import memory_run, policy_run, pretrain_policy, tune, warm_start
+
+LESSONS = ("color", "fine", "count", "kind")
+"""One after the other; of each the image is out of reach when it is asked about."""
+POLICY = replace(SMALL, task=GridTalk(3, 4, (*LESSONS, "text")), taught=("color", "text"), width=96, vision_width=48)
+"""Nine cells; taught colours and texts."""
+RANK = 8
+"""Of the LoRA: about as many weights as a memory has."""
+MEASURES = ("taught", "lessons", "alike")
+CLAIMS = (
+    Claim("C7 with memory off the policy is what it was, bit for bit", "memory, off", "before", "alike", alike=True),
+    Claim("C7 called by the model: at most 1 point worse at what was taught", "memory, learned", "before", "taught", 1),
+    Claim("C7 a LoRA forgets at least 5 points", "memory, off", "lora", "taught", -5),
+    Claim("C7 full fine-tuning forgets at least 5 points", "memory, off", "full", "taught", -5),
+    Claim("a memory learns the lessons: 20 points over none", "memory, always", "before", "lessons", -20),
+    Claim("it remembers them as well as a LoRA", "memory, always", "lora", "lessons"),
+)  # fmt: skip
+STUDY = Study("forgetting", (), CLAIMS)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every way of learning gets."""
+
+    policy_steps: int = 1200
+    steps: int = 300
+    """Of each lesson."""
+    reward_steps: int = 60
+    """Of the memory after all lessons: when it is to be called."""
+    talks: int = 256
+    """Of each test."""
+
+    def scaled(self, by: float) -> Budget:
+        """So many times the training steps."""
+        steps = (max(1, round(by * n)) for n in (self.policy_steps, self.steps, self.reward_steps))
+        return Budget(*steps, self.talks)
+
+
+def run(out: Path, seeds: Sequence[int] = (0, 1), budget: Budget = Budget(), config: PolicyConfig = POLICY) -> dict:
+    """Teach what was not yet taught, ask everybody, say what held. Everything is kept under ``out``.
+
+    Returns:
+        The content of ``results.json``; ``course`` in it has the figures after every lesson.
+    """
+    policy = out / "policy"
+    if not (policy / "config.json").exists():
+        pretrain_policy(config, policy_run(policy, budget.policy_steps, seed=0))
+    rows: dict[str, dict[str, list[Figure]]] = {}
+    course: dict[str, list[list[dict]]] = {}
+    for seed in seeds:
+        folder = out / f"seed{seed}"
+        for way, asked in _learn(policy, folder, seed, budget):
+            path = folder / f"{way}.json"
+            if not path.exists():
+                write_json(path, {"lessons": [_asked(policy, one, seed, budget) for one in asked]})
+            lessons = json.loads(path.read_text(encoding="utf-8"))["lessons"]
+            course.setdefault(way, []).append(lessons)
+            for measure, figure in lessons[-1].items():
+                rows.setdefault(way, {name: [] for name in MEASURES})[measure].append(Figure(**figure))
+    return conclude(STUDY, out, rows, {"seeds": list(seeds), "budget": asdict(budget), "course": course})
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Somebody who is asked: a policy, with a memory or without."""
+
+    policy: Path
+    memory: Path | None = None
+    mode: str = "off"
+    lessons: tuple[str, ...] = LESSONS
+    """What it has learnt so far."""
+
+
+def _learn(policy: Path, out: Path, seed: int, budget: Budget) -> Iterator[tuple[str, list[Learner]]]:
+    """Every way of learning, and who is to be asked after each of its lessons."""
+    yield "before", [Learner(policy)]
+    memories: list[Path] = []
+    tuned: dict[str, list[Path]] = {"lora": [], "full": []}
+    for number, lesson in enumerate(LESSONS):
+        folder = out / f"memory-{number}-{lesson}"
+        if not (folder / "config.json").exists():
+            init = memories[-1] if memories else None
+            warm_start(policy, MEMORY, memory_run(folder, budget.steps, seed=seed), types=(lesson,), init=init)
+        memories.append(folder)
+        for way, rank, rate in (("lora", RANK, 1e-3), ("full", 0, 3e-4)):
+            folder = out / f"{way}-{number}-{lesson}"
+            if not (folder / "config.json").exists():
+                before = tuned[way][-1] if tuned[way] else policy
+                tune(before, memory_run(folder, budget.steps, learning_rate=rate, seed=seed), (lesson,), rank)
+            tuned[way].append(folder)
+    so_far = [LESSONS[: number + 1] for number in range(len(LESSONS))]
+    for mode in ("off", "always"):
+        yield f"memory, {mode}", [Learner(policy, m, mode, l) for m, l in zip(memories, so_far, strict=True)]
+    called = reward(policy, memories[-1], out / "called", "invocation", budget.reward_steps, seed)
+    yield "memory, learned", [Learner(policy, called, "learned")]
+    for way, folders in tuned.items():
+        yield way, [Learner(f, lessons=l) for f, l in zip(folders, so_far, strict=True)]
+
+
+def _asked(policy: Path, learner: Learner, seed: int, budget: Budget) -> dict[str, dict]:
+    """Percent right of what the policy was taught (in sight of the image), and of the lessons so far (out of it), and
+    percent of its logits in plain talks that are bit for bit those of ``policy``."""
+    vlm, config = load_policy(learner.policy)
+    memory = load_memory(vlm, learner.memory) if learner.memory else VisMem(vlm, [INDEX[";"]], MEMORY)
+
+    def played(types: tuple[str, ...]) -> list[Played]:
+        task = replace(config, task=replace(config.task, types=types))
+        return play_all(memory, task, learner.mode, 1000 + seed, budget.talks)
+
+    early = [one.right for one in played(config.taught) if not one.late]
+    late = [one.right for one in played(learner.lessons) if one.late]
+    figures = {"taught": Figure.of(score(sum(early), len(early))), "lessons": Figure.of(score(sum(late), len(late)))}
+    if learner.mode == "off":
+        figures["alike"] = Figure(100 * _alike(load_policy(policy)[0], memory, config, seed), 0.0)
+    return {name: asdict(figure) for name, figure in figures.items()}
+
+
+@torch.no_grad()
+def _alike(before: torch.nn.Module, memory: VisMem, config: PolicyConfig, seed: int) -> float:
+    """The share of logits that are the same bits."""
+    rng = np.random.default_rng(seed)
+    batch = TalkBatch(config)([sample_talk(config.task, 6, rng) for _ in range(32)], rng)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+    return float((before(**inputs).logits == memory.vlm(**inputs).logits).float().mean())
