@@ -2,13 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 import torch
 from transformers import DynamicCache
 
-from dualsight.bench.traces import REMOVALS, save_traces, trace, trace_html
+from dualsight.bench.traces import REMOVALS, credit, save_traces, trace, trace_html
 from dualsight.memory.vlms import TEXT_INPUTS
 from dualsight.models.vismem import Mode, Stream, VisMem, VisMemConfig
 from tests.models.tiny_vlms import FAMILIES, prompts, take, tiny_vlm
@@ -327,3 +328,42 @@ def test_a_page_without_memories(tmp_path):
     memory, batch, sequences, calls = answers("qwen2_5_vl", "off", 4)
     trace_html(trace(memory, sequences, calls, **batch), decode, tmp_path / "traces.html")
     assert not Page((tmp_path / "traces.html").read_text()).of("span", "m1")
+
+
+def test_credit_is_the_steepest_change_of_a_token(family):
+    """By hand: where the latents of a memory are moved along the gradient of a token's log-probability, that changes by
+    the norm, per step."""
+    vlm = tiny_vlm(family)
+    torch.manual_seed(3)
+    memory = VisMem(vlm, ANY, replace(CONFIG, max_invocations=1))
+    batch, length = prompts(family, vlm, TEXTS), {"min_new_tokens": 12, "max_new_tokens": 12}
+    sequences, calls = memory.generate_with_trace("always", **batch, **length, do_sample=False)
+    mask, prompt = whole(batch, sequences), batch["input_ids"].shape[1]
+    found = credit(memory, sequences, calls, 3, **batch)
+    assert [call.row for call in calls] == [0, 1] and set(found) == {call.kind for call in calls}
+    expected = {call.kind: [[], [], []] for call in calls}
+    for row, call in enumerate(calls):
+        for distance in range(3):
+            column = call.column + memory.latents(call.kind) + 2 + distance  # all that follows the only memory is said
+
+            def logprob(change, row=row, column=column):
+                def move(rows, latents):
+                    return latents + change * torch.tensor([[[1.0 if r == row else 0.0]] for r in rows])
+
+                logits = memory.score(sequences, mask, prompt, latents=move, **vision_of(batch))
+                return logits[row, column - 1].double().log_softmax(-1)[sequences[row, column]]
+
+            change = torch.zeros(memory.latents(call.kind), memory.parts.width, requires_grad=True)
+            (gradient,) = torch.autograd.grad(logprob(change), change)
+            step = 1e-2 * gradient / gradient.norm()
+            with torch.no_grad():
+                assert (logprob(step) - logprob(-step)) / 2e-2 == pytest.approx(float(gradient.norm()), rel=0.05)
+            expected[call.kind][distance].append(float(gradient.norm()))
+    for kind, norms in expected.items():
+        assert found[kind] == pytest.approx([sum(at) / len(at) for at in norms], rel=1e-4)
+
+
+def test_credit_refuses_rows_that_depend_on_each_other():
+    memory, batch, sequences, calls = answers("qwen2_5_vl")
+    with pytest.raises(ValueError, match="forms each row's memory of another row"):
+        credit(memory, sequences, calls, content="always+wrong-question", **batch)

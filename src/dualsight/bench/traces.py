@@ -19,6 +19,7 @@ What comes after a memory that was taken away, later memories too, is computed a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 
 from dualsight.data.files import replacing, write_json
 from dualsight.memory.vlms import TEXT_INPUTS
-from dualsight.models.vismem import Invocation, Kind, Mode, VisMem, ends_of
+from dualsight.models.vismem import KINDS, Invocation, Kind, Mode, VisMem, ends_of
 
 REMOVALS = ("hidden", "noise")
 
@@ -88,16 +89,8 @@ def trace(
     Raises:
         ValueError: several answers to a prompt, or a mode in which rows depend on each other.
     """
-    given: Tensor = inputs["input_ids"]
-    if len(given) != len(sequences):
-        raise ValueError(
-            f"{len(sequences)} answers to {len(given)} prompts: traces take one to each; repeat the prompts and their "
-            "images instead of asking for num_return_sequences"
-        )
-    if Mode.parse(content).content == "wrong-question":
-        raise ValueError("memory='wrong-question' forms each row's memory of another row: what removing it does to one "
-                         "row would show in two; trace another mode")  # fmt: skip
-    prompt, there = given.shape[1], _there(memory, sequences, inputs)
+    _check(sequences, content, inputs)
+    prompt, there = inputs["input_ids"].shape[1], _there(memory, sequences, inputs)
     vision = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
     by_row = [[call for call in invocations if call.row == row] for row in range(len(sequences))]
     turns = [list(filter(None, turn)) for turn in zip_longest(*by_row)]
@@ -136,9 +129,74 @@ def trace(
     return [row_trace(row) for row in range(len(sequences))]
 
 
+def credit(
+    memory: VisMem,
+    sequences: Int[Tensor, "B L"],
+    invocations: Sequence[Invocation],
+    distances: int = 16,
+    content: str = "learned",
+    seed: int = 0,
+    **inputs: Any,
+) -> dict[Kind, list[float]]:
+    """How far a memory's lesson reaches: the norm of the gradient of ``log p(token)`` with respect to the latents, for
+    the 1st, 2nd, ... chosen token behind a memory. Mean over the memories of a kind that have so many; NaN if none has.
+
+    What a memory learns comes from the tokens at which this is large. Where it falls quickly, long answers dilute it.
+
+    Args:
+        distances: how many tokens.
+        sequences, invocations, content, seed, inputs: as for `trace`, with what it refuses.
+    """
+    _check(sequences, content, inputs)
+    prompt, there = inputs["input_ids"].shape[1], _there(memory, sequences, inputs)
+    vision = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
+    formed: dict[tuple[int, int], Tensor] = {}
+    calls_of = [[call for call in invocations if call.row == row] for row in range(len(sequences))]
+    turn = [0] * len(sequences)
+
+    def keep(rows: list[int], latents: Tensor) -> Tensor:
+        leaves = [latent.detach().requires_grad_() for latent in latents]
+        for row, leaf in zip(rows, leaves, strict=True):
+            formed[row, turn[row]] = leaf
+            turn[row] += 1
+        return torch.stack(leaves)
+
+    with torch.enable_grad():
+        logits = memory.score(sequences, there, prompt, content, seed, keep, **vision)[:, :-1]
+    logprobs = logits.float().log_softmax(-1).gather(2, sequences[:, 1:, None])[..., 0]  # of columns 1, 2, ...
+    chosen = memory.chosen(sequences) & there.bool()
+    norms: dict[Kind, list[list[float]]] = {kind: [[] for _ in range(distances)] for kind in KINDS}
+    for row, calls in enumerate(calls_of):
+        for number, call in enumerate(calls):
+            behind = call.column + memory.latents(call.kind) + 2
+            tokens = (behind + chosen[row, behind:].nonzero()[:distances, 0]).tolist()
+            for distance, column in enumerate(tokens):
+                target, leaf = logprobs[row, column - 1], formed[row, number]
+                (gradient,) = torch.autograd.grad(target, leaf, retain_graph=True, allow_unused=True)
+                norms[call.kind][distance].append(0.0 if gradient is None else float(gradient.norm()))
+    return {
+        kind: [sum(at) / len(at) if at else math.nan for at in found]
+        for kind, found in norms.items()
+        if any(call.kind == kind for call in invocations)
+    }
+
+
 def save_traces(path: Path, traces: Iterable[RowTrace]) -> None:
     """Write them as JSON, whole or not at all."""
     write_json(path, [asdict(row) for row in traces])
+
+
+def _check(sequences: Int[Tensor, "B L"], content: str, inputs: dict[str, Any]) -> None:
+    """One answer to each prompt, and rows that do not depend on each other."""
+    given: Tensor = inputs["input_ids"]
+    if len(given) != len(sequences):
+        raise ValueError(
+            f"{len(sequences)} answers to {len(given)} prompts: traces take one to each; repeat the prompts and their "
+            "images instead of asking for num_return_sequences"
+        )
+    if Mode.parse(content).content == "wrong-question":
+        raise ValueError("memory='wrong-question' forms each row's memory of another row: what removing it does to one "
+                         "row would show in two; trace another mode")  # fmt: skip
 
 
 def _there(memory: VisMem, sequences: Int[Tensor, "B L"], inputs: dict[str, Any]) -> Int[Tensor, "B L"]:
