@@ -77,6 +77,10 @@ def evaluate(
     houses: PositiveInt = 30,
     episodes_per_house: PositiveInt = 10,
     episodes: Path | None = None,
+    languages: list[str] | None = None,
+    scenes: Path | None = None,
+    up: Literal["y", "z"] = "z",
+    renderer: Literal["numba", "gl"] = "numba",
     control: Control = "none",
     tryout: bool = False,
     mirror: bool = False,
@@ -104,7 +108,12 @@ def evaluate(
         house_seeds: FIRST:END, instead of a split: any seeds make fresh houses.
         houses: how many houses of the split.
         episodes_per_house: how many episodes in each.
-        episodes: an R2R-CE json.gz file to walk instead.
+        episodes: an R2R-CE or RxR-CE json.gz file to walk instead. With NAME_gt.json.gz beside NAME.json.gz, nDTW is
+            measured against the paths in there.
+        languages: of that file's instructions, such as [en-US,en-IN]; all by default.
+        scenes: the folder in which that file's scenes are found, as GLB files.
+        up: the vertical axis of these; scans of Matterport3D and HM3D have z.
+        renderer: numba renders on the CPU, gl through OpenGL (extra: gl).
         control: blind (grey frames) or deaf (no instruction).
         tryout: the navigator does not step forward again where that has changed nothing.
         mirror: the navigator looks twice, once in a mirror, and does what both find likely.
@@ -156,16 +165,20 @@ def evaluate(
     if out is None:
         raise ValueError("say where the walks are to be kept: --out FOLDER (the same folder resumes)")
     from dualsight.bench.house import build_episodes, describe_agent, evaluate_houses, last_line, make_agent
-    from dualsight.data.r2r import read_episodes
+    from dualsight.data.r2r import read_episodes, read_ground_truth, with_ground_truth
     from dualsight.envs.house_env import HouseEnvironment
     from dualsight.envs.houses import choose_houses
     from dualsight.envs.protocols import get_protocol
+    from dualsight.envs.world import Worlds
 
     rules = get_protocol(protocol)
-    envs = [HouseEnvironment(rules) for _ in range(rows)]
+    envs = [HouseEnvironment(rules, Worlds(scenes, up, renderer)) for _ in range(rows)]
     walker = make_agent(agent, control, envs, tryout=tryout, mirror=mirror)
     if episodes:
-        chosen = read_episodes(episodes)
+        chosen = read_episodes(episodes, languages)
+        truths = episodes.with_name(episodes.name.replace(".json", "_gt.json"))
+        if truths.exists():
+            chosen = with_ground_truth(chosen, read_ground_truth(truths))
     else:
         chosen = build_episodes(choose_houses(split, house_seeds, houses), episodes_per_house, rules, seed)
     if not chosen:
