@@ -1,4 +1,4 @@
-"""The command line: ``dualsight demo | navigate | chat | draw | eval | data | train | parity | doctor``.
+"""The command line: ``dualsight demo | navigate | chat | draw | eval | data | train | study | parity | doctor``.
 
 Each command is a function here; its parameters are the options. Heavy modules are imported inside, so that ``--help``
 answers at once and a missing extra is named only where it is needed.
@@ -29,7 +29,7 @@ VISMEM = CHECKPOINT.with_name("vismem_tiny")
 
 
 def demo(
-    out: Path = Path("runs/demo"),
+    out: Path | None = None,
     episodes: PositiveInt = 20,
     checkpoint: Path = CHECKPOINT,
     videos: bool = True,
@@ -38,7 +38,8 @@ def demo(
     """Walk unseen houses with the shipped navigator: a table, an MP4 per episode, one report.html.
 
     Args:
-        out: where results go; the same command goes on where it was.
+        out: where results go, runs/demo-WEIGHTS by default, with the first digits of their hash; the same command goes
+            on where it was.
         episodes: how many, each in a house of its own.
         checkpoint: the navigator's folder.
         videos: whether to film.
@@ -54,6 +55,7 @@ def navigate(
     instruction: str,
     checkpoint: Path = CHECKPOINT,
     out: Path | None = None,
+    every: PositiveInt = 1,
 ) -> None:
     """Name the action for each frame of a folder of images or of a video file; no simulator is needed.
 
@@ -62,10 +64,12 @@ def navigate(
         instruction: what the agent is told.
         checkpoint: the navigator's folder.
         out: a JSON file for the actions.
+        every: of so many frames the first one is shown. A film has thirty a second; an agent sees one after each step
+            of 25 cm or turn of 15 degrees.
     """
     from dualsight.inference.offline import navigate_frames
 
-    navigate_frames(frames, instruction, checkpoint, out)
+    navigate_frames(frames, instruction, checkpoint, out, every)
 
 
 def evaluate(
@@ -383,6 +387,7 @@ def train_imitate(
     init: Path | None = None,
     mirror: bool = False,
     bf16: bool = False,
+    workers: int = 0,
     seed: int = 42,
 ) -> None:
     """Clone the expert's behaviour from trajectories: projectors and language model, encoders frozen.
@@ -399,13 +404,14 @@ def train_imitate(
         init: a navigator to go on from; with its own pathways where none are given.
         mirror: learn from every walk in a mirror, too.
         bf16: compute in bfloat16, where the processor has it.
+        workers: processes that encode and read walks beside the training.
         seed: of weights and order.
     """
     from dualsight.envs.sim.instructions import vocabulary
     from dualsight.train.stages import imitate
     from dualsight.train.trainer import Run
 
-    run = Run(out, steps, learning_rate, batch, seed=seed, bf16=bf16, matrices=r"\.layers\.")
+    run = Run(out, steps, learning_rate, batch, seed=seed, bf16=bf16, matrices=r"\.layers\.", workers=workers)
     imitate(data, features, run, vocabulary(), spatial, semantic, init, mirror=mirror)
 
 
@@ -446,6 +452,55 @@ def train_dagger(
     learner, demand = NavigatorAgent.from_pretrained(init, rows), Demand(per_trajectory=instructions)
     written = episodes_per_house * instructions
     collect_houses(out, chosen, written, Mixture(beta), demand, name, seed, part, learner, rows)
+
+
+def train_rounds(
+    init: Path,
+    features: Path,
+    out: Path,
+    house_seeds: str,
+    data: list[Path] = [],  # noqa: B006
+    rounds: PositiveInt = 3,
+    beta: float = 0.4,
+    decay: float = 0.5,
+    episodes_per_house: PositiveInt = 10,
+    instructions: PositiveInt = 4,
+    steps: PositiveInt = 500,
+    batch: PositiveInt = 16,
+    learning_rate: float = 8e-4,
+    mirror: bool = False,
+    bf16: bool = False,
+    workers: int = 0,
+    seed: int = 42,
+) -> None:
+    """DAgger in rounds: the navigator walks, the expert labels, the navigator learns from all walks so far.
+
+    Args:
+        init: the navigator that walks first.
+        features: where what the frozen encoders see is kept.
+        out: walks and navigators of every round. The same command goes on.
+        house_seeds: FIRST:END, shared out among the rounds.
+        data: folders of trajectories to learn from, too.
+        rounds: how many.
+        beta: how often the expert acts instead of the navigator, in the first round.
+        decay: of beta, from round to round.
+        episodes_per_house: walks in each.
+        instructions: written for each; the navigator hears the first.
+        steps: of the optimiser, in each round.
+        batch: episodes per step.
+        learning_rate: its peak.
+        mirror: learn from every walk in a mirror, too.
+        bf16: compute in bfloat16, where the processor has it.
+        workers: processes that encode and read walks beside the training.
+        seed: of weights, order, episodes and mixtures.
+    """
+    from dualsight.envs.houses import seed_range
+    from dualsight.train.stages import dagger
+    from dualsight.train.trainer import Run
+
+    run = Run(out, steps, learning_rate, batch, seed=seed, bf16=bf16, matrices=r"\.layers\.", workers=workers)
+    houses = seed_range(house_seeds)
+    print(dagger(init, data, features, run, houses, rounds, beta, decay, episodes_per_house, instructions, mirror))
 
 
 def data_rooms(out: Path, house_seeds: str, per_house: PositiveInt = 48, seed: int = 0) -> None:
@@ -987,6 +1042,7 @@ COMMANDS: dict[str, Any] = {
         "semantic": train_semantic,
         "imitate": train_imitate,
         "dagger": train_dagger,
+        "rounds": train_rounds,
         "codec": train_codec,
         "encoder": train_encoder,
         "new": train_new,

@@ -24,8 +24,9 @@ from dualsight.types import Episode, Observation
 SPLIT = "val_unseen"
 
 
-def run_demo(out: Path, episodes: int, checkpoint: Path, videos: bool, rows: int) -> None:
-    """One episode in each of the first unseen houses: results.json, episodes.jsonl, films/, report.html in ``out``.
+def run_demo(out: Path | None, episodes: int, checkpoint: Path, videos: bool, rows: int) -> None:
+    """One episode in each of the first unseen houses: results.json, episodes.jsonl, films/, report.html in ``out``, by
+    default a folder of these weights' own.
 
     The last two lines on stdout are for machines: the figures, and the path of the report. Run again, it goes on where
     it was.
@@ -39,11 +40,13 @@ def run_demo(out: Path, episodes: int, checkpoint: Path, videos: bool, rows: int
         raise ImportError("films need PyAV: pip install 'dualsight[video]', or run with --videos=false")
     Console().print(f"[bold]{checkpoint.name}[/] walks {episodes} houses of {SPLIT}, which it has never seen\n")
     agent = NavigatorAgent.from_pretrained(checkpoint, min(rows, episodes))
+    described = describe_agent(str(checkpoint), "none")
+    out = out or Path("runs") / f"demo-{described['weights_sha256'][:8]}"
     envs = [HouseEnvironment(HOUSE) for _ in range(min(rows, episodes))]
     chosen = build_episodes(choose_houses(SPLIT, None, episodes), 1, HOUSE)
     films = out / "films"
     cameras = [Cameraman(films, agent)] if videos else []
-    results = evaluate_houses(out, agent, envs, chosen, describe_agent(str(checkpoint), "none"), cameras)
+    results = evaluate_houses(out, agent, envs, chosen, described, cameras)
     if results is None:
         return  # other processes still walk; the last one writes the report
     report = out / "report.html"

@@ -64,8 +64,9 @@ def make_agent(name: str, control: str, envs: Sequence[HouseEnvironment], **opti
 
 
 def describe_agent(name: str, control: str, **options: bool) -> dict:
-    """What a results file says of an agent; a navigator's weights by their hash, since a folder can be trained anew."""
-    described = {"agent": name, "control": control, **_wanted(options)}
+    """What a results file says of an agent; of a navigator the name of its folder, which can be moved, and its weights'
+    hash, since it can be trained anew."""
+    described = {"agent": Path(name).name, "control": control, **_wanted(options)}
     if name not in SIMPLE:
         digest = hashlib.sha256()
         for file in sorted(Path(name).glob("*.safetensors")):
@@ -109,7 +110,7 @@ def evaluate_houses(
     if results is not None:
         if results["unparsed"]:
             console.print(f"[yellow]{results['unparsed']} answers were no action[/]; the agent turned left instead")
-        name = Path(config["agent"]).name
+        name = config["agent"]
         console.print(
             summary_table({f"{name} ({config['control']})" if config["control"] != "none" else name: results})
         )

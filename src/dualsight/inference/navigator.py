@@ -1,6 +1,6 @@
 """The navigator: instruction and frames in, actions out. The only place where an observation meets a model.
 
-    navigator = Navigator.from_pretrained("checkpoints/janus-vln-tiny")
+    navigator = Navigator.from_pretrained("checkpoints/janus_vln_tiny")
     navigator.reset("Leave the bedroom and stop next to the red sofa.")
     action = navigator.act(rgb)  # again and again, until it is Action.STOP
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,14 @@ from dualsight.types import Action, Frame
 IMAGES = {".png", ".jpg", ".jpeg"}
 
 
-def navigate_frames(frames: Path, instruction: str, checkpoint: Path, out: Path | None = None) -> list[dict]:
+def navigate_frames(
+    frames: Path, instruction: str, checkpoint: Path, out: Path | None = None, every: int = 1
+) -> list[dict]:
     """Print the action for each frame as soon as it is known; returns, and writes to ``out``, one record per frame.
 
     A record has the frame's name, the action, the probability of each action, and whether the answer was one at all.
-    The frames are what was seen, whatever the navigator says: it goes on after a STOP.
+    The frames are what was seen, whatever the navigator says: it goes on after a STOP. Of ``every`` so many frames it
+    sees the first.
 
     Raises:
         ValueError: there are no frames, a file is damaged or not RGB (it is named), or the instruction is unusable.
@@ -32,7 +36,7 @@ def navigate_frames(frames: Path, instruction: str, checkpoint: Path, out: Path 
         CheckpointError: there is no navigator in ``checkpoint``.
     """
     check_instruction(instruction)
-    recording = read_frames(frames)
+    recording = islice(read_frames(frames), None, None, every)
     navigator = Navigator.from_pretrained(checkpoint).reset(instruction)
     console = Console(highlight=False)
     console.print(f"[dim]{escape(instruction)}[/]")

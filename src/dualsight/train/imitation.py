@@ -68,8 +68,7 @@ class Lesson:
 
 
 def lessons(trajectories: Sequence[Trajectory]) -> list[Lesson]:
-    """Every trajectory under every one of its instructions, and all equally often: those with fewer instructions (a
-    learner's walks have one) repeat them."""
+    """Every trajectory under every one of its instructions, and all equally often: those with fewer repeat them."""
     most = max((len(trajectory.instructions) for trajectory in trajectories), default=0)
     return [
         Lesson(trajectory, trajectory.instructions[turn % len(trajectory.instructions)])

@@ -1,4 +1,4 @@
-"""Spatial pre-training of a small VGGT on what the simulator knows: depth and poses of short walks.
+"""Spatial pre-training of a small VGGT on what the simulator knows: depth, points and poses of short walks.
 
 A TINY VGGT has no released weights to start from. It learns what VGGT learns, under the visibility of the memory it
 will run with (a frame sees the past only): where the cameras were, by VGGT's own head and loss, and how far things
@@ -32,29 +32,35 @@ CELLS = 4
 
 
 class SpatialPretraining(nn.Module):
-    """A VGGT with its camera head, and a linear map from the features at ``layer`` to distances."""
+    """A VGGT with its camera head, and linear maps from the features at ``layer`` to distances and points."""
 
     def __init__(self, config: VGGTConfig, layer: int):
         super().__init__()
         self.vggt = VGGT(replace(config, heads=("camera",)))
         self.layer = layer
         self.distances = nn.Linear(2 * config.embed_dim, CELLS**2)
+        self.points = nn.Linear(2 * config.embed_dim, 3 * CELLS**2)
 
     def forward(self, frames: Tensor, depth: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> dict[str, Tensor]:
         """``frames`` (B, S, 3, H, W) in 0..1, ``depth`` (B, S, h, w) in metres at ``CELLS`` rows and columns of each
         patch, 0 where nothing is; their cameras (B, S, 3, 4) and (B, S, 3, 3)."""
         layer, last = self.vggt.aggregator(frames, "causal", (self.layer, -1))
         rows = depth.shape[-2] // CELLS
-        logs = self.distances(layer[:, :, self.vggt.config.special :])
-        logs = rearrange(logs, "b s (h w) (m n) -> b s (h m) (w n)", h=rows, m=CELLS)
+        patches = layer[:, :, self.vggt.config.special :]
+        logs = rearrange(self.distances(patches), "b s (h w) (m n) -> b s (h m) (w n)", h=rows, m=CELLS)
+        points = rearrange(self.points(patches), "b s (h w) (m n c) -> b s (h m) (w n) c", h=rows, m=CELLS, c=3)
         target = geometry_target(depth, extrinsics, intrinsics)
         error = (logs - depth.clamp(min=0.05).log()).abs()[target.valid]
         poses = cast(CameraHead, self.vggt.camera_head)(last[:, :, 0], windowed("causal", 1))
-        losses = {"camera": pose_loss(poses, target.pose), "distance": error.mean()}
+        losses = {
+            "camera": pose_loss(poses, target.pose),
+            "distance": error.mean(),
+            "points": (points - target.points).abs()[target.valid].mean(),
+        }
         with torch.no_grad():
             shift = (poses[-1] - target.pose)[..., :3].norm(dim=-1) * target.scale[:, None]
             losses["shift_error_metres"] = shift[:, 1:].mean()
-        return {"loss": losses["camera"] + losses["distance"]} | losses
+        return {"loss": losses["camera"] + losses["distance"] + losses["points"]} | losses
 
 
 class GeometryBatch:

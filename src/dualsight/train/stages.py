@@ -3,11 +3,12 @@
 spatial   frames with depth and poses   -> VGGT's aggregator       (weights of the spatial pathway)
 semantic  frames with labels            -> the ViT's blocks        (weights of the semantic pathway)
 imitate   trajectories                  -> a navigator             (projectors and language model; encoders frozen)
-dagger    a navigator, episodes         -> a better one            (walks of its own, labelled by the expert)
+dagger    a navigator, houses           -> a better one            (rounds: walks of its own, labelled by the expert)
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,11 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 from dualsight.checkpoints.janus_vln import from_pretrained, save_pretrained
 from dualsight.checkpoints.weights import WeightFiles, load_weights, save_weights
 from dualsight.data.trajectories import read_trajectories
+from dualsight.envs.sim.episodes import Demand
+from dualsight.inference.navigator import NavigatorAgent
 from dualsight.models.janus_vln import TINY, JanusVLN, JanusVLNConfig
 from dualsight.models.vln_processor import VLNProcessor, word_tokenizer
+from dualsight.train.collect import Mixture, collect_houses
 from dualsight.train.features import ENCODERS, FeatureStore
 from dualsight.train.imitation import Collate, Imitation, Lesson, LossWeights, lessons
 from dualsight.train.semantic import PatchLabels, SemanticPretraining
@@ -124,6 +128,54 @@ def imitate(
     if is_main_process():
         save_pretrained(model, processor, run.out, torch.float16)
     return run.out
+
+
+def dagger(
+    init: Path,
+    data: Sequence[Path],
+    features: Path,
+    run: Run,
+    house_seeds: Sequence[int],
+    rounds: int = 3,
+    beta: float = 0.4,
+    decay: float = 0.5,
+    episodes_per_house: int = 10,
+    instructions: int = 4,
+    mirror: bool = False,
+    rows: int = 8,
+) -> Path:
+    """DAgger (arXiv:1011.0686): in each round the navigator walks through its share of the houses, and learns from all
+    walks so far. In round i the expert acts in its place with probability ``beta * decay**i``: less and less.
+
+    What is done is kept: the same call goes on. Returns the folder of the last navigator.
+
+    Args:
+        init: the navigator that walks first.
+        data: trajectories to learn from beside its own.
+        run: of each imitation; ``run.out`` gets ``walks0``, ``navigator0``, ``walks1``...
+
+    Raises:
+        ValueError: fewer houses than rounds.
+        RuntimeError: several processes; these take the rounds one by one (``train dagger --part``, ``train imitate``).
+    """
+    if len(house_seeds) < rounds:
+        raise ValueError(f"{len(house_seeds)} houses are too few for {rounds} rounds: each walks through others")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RuntimeError("rounds run in one process; with several, take `train dagger` and `train imitate` in turn")
+    walked: list[Path] = []
+    for number in range(rounds):
+        walks, navigator = run.out / f"walks{number}", run.out / f"navigator{number}"
+        if not (navigator / "config.json").exists():
+            learner, mixture = NavigatorAgent.from_pretrained(init, rows), Mixture(beta * decay**number)
+            houses, demand = house_seeds[number::rounds], Demand(per_trajectory=instructions)
+            written = episodes_per_house * instructions
+            collect_houses(
+                walks, houses, written, mixture, demand, f"round{number}-", run.seed + number, 0, learner, rows
+            )
+            imitate([*data, *walked, walks], features, replace(run, out=navigator), (), init=init, mirror=mirror)
+        walked.append(walks)
+        init = navigator
+    return init
 
 
 def readable(taught: list[Lesson], processor: VLNProcessor) -> list[Lesson]:

@@ -64,6 +64,8 @@ class Run:
     """Compute in bfloat16; the weights stay as they are."""
     accumulate: int = 1
     """Batches of a process that make up one step of the optimiser."""
+    workers: int = 0
+    """Processes that prepare batches beside the training; without any, it waits for each."""
     report_to: str = "none"
 
 
@@ -229,6 +231,7 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_num_workers=run.workers,
         ddp_find_unused_parameters=False,
     )
     progress = Progress(run)
