@@ -5,10 +5,8 @@
 
 Stages, as in `dualsight.train.stages`: walks -> semantic and spatial pre-training -> expert trajectories -> imitation
 -> DAgger rounds, each of the learner's own walks labelled by the expert, then imitation on all trajectories so far.
-Each command can be killed: running the recipe again goes on. What was run for the shipped weights, and what it gave,
-is in checkpoints/janus_vln_tiny/README.md: it differs from this plan in that the pathways were trained in two turns,
-the second after the fourth round, that the rounds before had no walks in a mirror, and that its first imitation also
-had 560 walks of two earlier learners.
+Each command can be killed: running the recipe again goes on. This is the way from nothing, with what was learnt on the
+way there; the shipped weights came by a longer one, told command by command in checkpoints/janus_vln_tiny/README.md.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of the shipped run."""
+    """How much of everything."""
 
     processes: int = 2
     """One thread each: on CPU, as many as there are cores."""
@@ -41,8 +39,10 @@ class Recipe:
     pathway_steps: int = 4800
     walk_batch: int = 16
     """Walks of eight frames per step of the two pre-trainings, which run in one process."""
-    houses: str = "0:180"
-    episodes_per_house: int = 12
+    expert: tuple[tuple[str, int], ...] = (("0:180", 12), ("4400:4560", 25))
+    """Houses of the expert's walks, and how many in each."""
+    disturbed: float = 0.7
+    """Share of these in which it has to come back."""
     instructions: int = 4
     batch: int = 8
     """Episodes per step and process."""
@@ -55,6 +55,7 @@ class Recipe:
         Round("3064:3088", 10, 0.3, 1150, 6e-4),
         Round("4000:4130", 10, 0.25, 450, 8e-4),
         Round("4240:4284", 10, 0.15, 900, 8e-4),
+        Round("4300:4370", 10, 0.1, 1300, 8e-4),
     )
 
 
@@ -78,8 +79,11 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
             f"--batch {recipe.walk_batch} --learning-rate 0.001"
             for pathway in ("semantic", "spatial")
         ),
-        f"dualsight data house --out {expert} --house-seeds {recipe.houses} --name e- "
-        f"--episodes-per-house {recipe.episodes_per_house} --instructions {recipe.instructions}",
+        *(
+            f"dualsight data house --out {expert} --house-seeds {houses} --name e- --episodes-per-house {each} "
+            f"--instructions {recipe.instructions} --disturbed {recipe.disturbed}"
+            for houses, each in recipe.expert
+        ),
         imitate(
             [expert],
             out / "bc",

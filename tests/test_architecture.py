@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "dualsight"
 ORDER = [
     "types",
     "mirror",
+    "extras",
     "pictures",
     "nn",
     "pathways",

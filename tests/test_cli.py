@@ -6,6 +6,7 @@ import pytest
 
 from dualsight.cli import COMMANDS, main, with_underscores
 from dualsight.doctor import Finding
+from dualsight.extras import install
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         main(["doctor"])
     assert end.value.code == 2
-    assert capsys.readouterr().err == "dualsight: numba is not installed: pip install 'dualsight[sim]'\n"
+    assert capsys.readouterr().err == f"dualsight: numba is not installed: {install('sim')}\n"
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from dualsight import demo
 from dualsight.cli import main
 from dualsight.envs.protocols import HOUSE
+from dualsight.extras import install
 
 
 @pytest.fixture(autouse=True)
@@ -39,5 +40,5 @@ def test_without_the_extra_for_films_it_says_so_before_it_walks(tmp_path, checkp
     with pytest.raises(SystemExit) as end:
         main(["demo", f"--out={tmp_path}", "--episodes=1", f"--checkpoint={checkpoint}"])
     assert end.value.code == 2
-    assert "pip install 'dualsight[video]', or run with --videos=false" in capsys.readouterr().err
+    assert f"{install('video')}, or run with --videos=false" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -34,4 +34,7 @@ def test_a_package_out_of_range_is_broken(monkeypatch):
 def test_a_missing_extra_is_a_note_that_names_it(monkeypatch):
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     findings = list(doctor.check_extras())
-    assert all(finding.level == "note" and "pip install 'dualsight[" in finding.fix for finding in findings)
+    assert all(
+        finding.level == "note" and finding.fix.startswith("pip install -c constraints.txt -e '.[")
+        for finding in findings
+    )

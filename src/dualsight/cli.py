@@ -17,6 +17,8 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
+from dualsight.extras import install
+
 Control = Literal["none", "blind", "deaf"]
 Split = Literal["train", "val_seen", "val_unseen", "test"]
 
@@ -1081,7 +1083,7 @@ def explain(error: Exception) -> str:
     from dualsight.doctor import EXTRAS
 
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
-        return f"{error.name} is not installed: pip install 'dualsight[{EXTRAS[error.name]}]'"
+        return f"{error.name} is not installed: {install(EXTRAS[error.name])}"
     return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 

@@ -15,6 +15,7 @@ from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.houses import choose_houses
 from dualsight.envs.protocols import HOUSE
 from dualsight.envs.world import open_house
+from dualsight.extras import install
 from dualsight.inference.navigator import NavigatorAgent
 from dualsight.inference.plan import floor_plans
 from dualsight.inference.rollout import EpisodeResult, Step, Subscriber
@@ -37,7 +38,7 @@ def run_demo(out: Path | None, episodes: int, checkpoint: Path, videos: bool, ro
         DifferentRun: ``out`` holds the walks of other weights.
     """
     if videos and importlib.util.find_spec("av") is None:
-        raise ImportError("films need PyAV: pip install 'dualsight[video]', or run with --videos=false")
+        raise ImportError(f"films need PyAV: {install('video')}, or run with --videos=false")
     Console().print(f"[bold]{checkpoint.name}[/] walks {episodes} houses of {SPLIT}, which it has never seen\n")
     agent = NavigatorAgent.from_pretrained(checkpoint, min(rows, episodes))
     described = describe_agent(str(checkpoint), "none")

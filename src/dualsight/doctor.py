@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dualsight.extras import install
+
 GIB = 2**30
 EXTRAS = {
     "numba": "sim", "gymnasium": "sim", "av": "video", "moderngl": "gl", "datasets": "data", "peft": "lora",
@@ -82,7 +84,7 @@ def check_extras() -> Iterator[Finding]:
         if importlib.util.find_spec(module):
             yield Finding(f"{module} [{extra}]", "ok", importlib.metadata.version(module))
         else:
-            yield Finding(f"{module} [{extra}]", "note", "not installed", f"pip install 'dualsight[{extra}]'")
+            yield Finding(f"{module} [{extra}]", "note", "not installed", install(extra))
 
 
 def check_accelerator() -> Iterator[Finding]:

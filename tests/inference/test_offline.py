@@ -49,6 +49,13 @@ def test_a_folder_gives_an_action_per_frame_in_natural_order(tmp_path, checkpoin
     assert "frame_11.png" in capsys.readouterr().out
 
 
+def test_of_so_many_frames_the_first_is_shown(tmp_path, checkpoint):
+    records = navigate_frames(save_folder(tmp_path / "frames"), "walk to the sofa", checkpoint, every=5)
+    assert [record["frame"] for record in records] == ["frame_0.png", "frame_5.png", "frame_10.png"]
+    navigator = Navigator.from_pretrained(checkpoint, "cpu").reset("walk to the sofa")
+    assert [record["action"] for record in records] == [navigator.act(frame).name for frame in FRAMES[::5]]
+
+
 def test_a_video_gives_its_frames(tmp_path):
     names, frames = zip(*read_frames(save_video(tmp_path / "walk.mp4")), strict=True)
     assert names[0] == "walk.mp4#0" and len(frames) == 12
@@ -100,5 +107,5 @@ def test_damaged_videos_are_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"a.mp4 is no video that can be read"):
         read_frames(tmp_path / "a.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r"dualsight\[video\]"):
+    with pytest.raises(ImportError, match=r"\.\[video\]"):
         read_frames(tmp_path / "a.mp4")

@@ -67,5 +67,5 @@ def test_a_full_disk_leaves_no_half_film(tmp_path, monkeypatch):
 
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r"dualsight\[video\]"):
+    with pytest.raises(ImportError, match=r"\.\[video\]"):
         make_film().write(tmp_path / "a.mp4")

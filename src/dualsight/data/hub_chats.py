@@ -10,6 +10,7 @@ from typing import Any
 from dualsight.data.image_folder import ImageFolder
 from dualsight.data.reader import Reader
 from dualsight.data.rows import BadData
+from dualsight.extras import install
 
 
 class HubDataset(Reader):
@@ -50,7 +51,7 @@ def _load(path: Path, split: str | None) -> Any:
     try:
         datasets = importlib.import_module("datasets")
     except ImportError as error:
-        raise ImportError(f"{path}: this format needs Hugging Face datasets: pip install 'dualsight[data]'") from error
+        raise ImportError(f"{path}: this format needs Hugging Face datasets: {install('data')}") from error
     try:
         if path.is_file():
             return datasets.load_dataset("parquet", data_files=[str(path)], split="train")

@@ -24,10 +24,12 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dualsight.extras import install
+
 try:
     import gymnasium
 except ImportError as error:
-    raise ImportError("gymnasium is missing: pip install 'dualsight[sim]'") from error
+    raise ImportError(f"gymnasium is missing: {install('sim')}") from error
 
 import numpy as np
 

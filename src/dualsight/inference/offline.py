@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dualsight.data.files import write_json
+from dualsight.extras import install
 from dualsight.inference.navigator import Navigator
 from dualsight.models.vln_processor import check_instruction
 from dualsight.types import Action, Frame
@@ -123,7 +124,7 @@ def _read_video(path: Path) -> Iterator[tuple[str, Frame]]:
     try:
         import av
     except ImportError as error:
-        raise ImportError("reading a video needs PyAV: pip install 'dualsight[video]'") from error
+        raise ImportError(f"reading a video needs PyAV: {install('video')}") from error
     try:
         container = av.open(str(path))
     except av.FFmpegError as error:

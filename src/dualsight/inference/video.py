@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from dualsight.data.files import replacing
+from dualsight.extras import install
 from dualsight.inference.plan import Plan, font
 from dualsight.types import Action, Frame, Pose
 
@@ -65,7 +66,7 @@ class Film:
         try:
             import av
         except ImportError as error:
-            raise ImportError("films need PyAV: pip install 'dualsight[video]'") from error
+            raise ImportError(f"films need PyAV: {install('video')}") from error
         with (
             replacing(path) as temporary,
             av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container,

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dualsight.extras import install
 from dualsight.pathways.conv import Decoder, Encoder
 from dualsight.pathways.vq import Images, chunked
 
@@ -135,7 +136,7 @@ class DiffusersVAE(nn.Module):
         try:
             from diffusers import AutoencoderKL  # ty: ignore[import-not-found]
         except ImportError as error:
-            raise ImportError("full-size latents need diffusers: pip install 'dualsight[diffusion]'") from error
+            raise ImportError(f"full-size latents need diffusers: {install('diffusion')}") from error
         return cls(AutoencoderKL.from_pretrained(name, **options))
 
     @property

@@ -48,6 +48,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.data.rewards import Reward
+from dualsight.extras import install
 from dualsight.memory.vlms import TEXT_INPUTS
 from dualsight.models.vismem import KINDS, VisMem
 from dualsight.train.grpo import GRPO, Learner, Script, advantages, anywhere, shaped
@@ -57,7 +58,7 @@ try:
     import trl
     from trl import GRPOConfig, GRPOTrainer
 except ImportError as error:
-    raise ImportError("this needs TRL: pip install 'dualsight[grpo]'; dualsight.train.grpo does without") from error
+    raise ImportError(f"this needs TRL: {install('grpo')}; dualsight.train.grpo does without") from error
 
 TRL = "1.16"
 """All that is overridden here is private to TRL, and another release may call it otherwise."""
@@ -399,7 +400,7 @@ def _not_ours(*_: Any) -> Any:
 def _check(memory: VisMem, config: GRPO) -> None:
     if trl.__version__.split(".")[:2] != TRL.split("."):
         raise ImportError(f"expected TRL {TRL}.x, whose private methods are overridden here, found {trl.__version__}: "
-                          f"pip install 'dualsight[grpo]', or {REFERENCE}")  # fmt: skip
+                          f"{install('grpo')}, or {REFERENCE}")  # fmt: skip
     if config.latents == "gaussian":
         raise ValueError(f"TRL has no place for latents that were drawn: latents='exact', or {REFERENCE}")
     if config.base_group > config.group:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from corridor_house import corridor_house, corridor_mesh, corridor_views
 
+from dualsight.envs.houses import house_episodes
 from dualsight.envs.sim.episodes import LONG, Demand, NoEpisodeError, make_episodes
 
 HOUSE, MESH, VIEWS = corridor_house(), corridor_mesh(), corridor_views()
@@ -83,6 +84,12 @@ def test_a_curriculum_begins_with_few_rooms_and_short_ways():
 
 
 def test_long_episodes_are_found_where_there_are_any():
+    long = [e.info["expert_steps"] for e in house_episodes([200002], 8, 0, Demand(long_share=1.0))]
+    any_ = [e.info["expert_steps"] for e in house_episodes([200002], 8, 0, Demand(long_share=0.0))]
+    assert min(long) >= LONG > min(any_)
+
+
+def test_a_house_without_long_ways_has_others():
     assert all(e.info["expert_steps"] < LONG for e in make(count=3, max_geodesic=9.0, long_share=1.0))
 
 

@@ -13,12 +13,13 @@ from dualsight.envs.sim.packing import check
 from dualsight.envs.sim.scene import Material, Scene
 from dualsight.envs.sim.shading import BACKGROUND
 from dualsight.envs.sim.visibility import NEAR
+from dualsight.extras import install
 from dualsight.types import Camera, Pose, View
 
 try:
     import moderngl
 except ModuleNotFoundError as error:
-    raise ImportError("the OpenGL renderer needs moderngl: pip install 'dualsight[gl]'") from error
+    raise ImportError(f"the OpenGL renderer needs moderngl: {install('gl')}") from error
 
 VERTEX_SHADER = """
 #version 330
