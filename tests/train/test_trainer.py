@@ -38,10 +38,10 @@ def plan(steps: int, seed: int = 3) -> BatchPlan:
     return BatchPlan(examples, collate, batch=4, steps=steps, seed=seed, lengths=[i % 7 for i in range(40)])
 
 
-def trained(out: Path, steps: int, stop_at: int | None = None, save_minutes: float = 3.0) -> nn.Module:
+def trained(out: Path, steps: int, stop_at: int | None = None, save_minutes: float = 3.0, **settings) -> nn.Module:
     torch.manual_seed(1)
     model = Line()
-    run = Run(out, steps, learning_rate=0.05, batch=4, seed=1, log_every=2, save_minutes=save_minutes)
+    run = Run(out, steps, learning_rate=0.05, batch=4, seed=1, log_every=2, save_minutes=save_minutes, **settings)
     if stop_at is None:
         fit(model, plan(steps), run)
         return model
@@ -64,11 +64,17 @@ def trained(out: Path, steps: int, stop_at: int | None = None, save_minutes: flo
     return model
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
-    whole = trained(tmp_path / "whole", 16)
-    trained(tmp_path / "parts", 16, stop_at=7)
-    resumed = trained(tmp_path / "parts", 16)
-    assert torch.equal(whole.a.weight, resumed.a.weight)
+@pytest.mark.parametrize("settings", [{}, {"matrices": r"a\.weight"}, {"workers": 1}], ids=["adamw", "muon", "workers"])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, settings):
+    whole = trained(tmp_path / "whole", 16, **settings)
+    trained(tmp_path / "parts", 16, stop_at=7, **settings)
+    resumed = trained(tmp_path / "parts", 16, **settings)
+    assert torch.equal(whole.a.weight, resumed.a.weight) and torch.equal(whole.a.bias, resumed.a.bias)
+
+
+def test_workers_change_nothing(tmp_path):
+    beside, alone = trained(tmp_path / "beside", 8, workers=2), trained(tmp_path / "alone", 8)
+    assert torch.equal(beside.a.weight, alone.a.weight)
 
 
 def test_a_batch_depends_on_its_number_only():
