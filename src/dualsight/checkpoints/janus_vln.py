@@ -90,7 +90,10 @@ def read_config(folder: Path) -> tuple[JanusVLNConfig, bool]:
         released = data.get("model_type") == "qwen2_5_vl"
         return (config_of_release(data) if released else JanusVLNConfig.from_dict(data)), released
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} is no checkpoint: it has no config.json") from error
+        raise CheckpointError(
+            f"{folder} is no checkpoint: it has no config.json. What dualsight ships lies in checkpoints/ of its "
+            "repository; `dualsight train imitate` makes others"
+        ) from error
     except (json.JSONDecodeError, AttributeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is not a JanusVLN config: {error}") from error
 
