@@ -108,7 +108,8 @@ def test_checkpoints_that_are_none_damaged_or_foreign(frames, checkpoint, capsys
 @pytest.fixture
 def walk_in_a_box(monkeypatch, tmp_path):
     """`eval` of the forward agent in a box room, on the episodes that are given to it."""
-    monkeypatch.setattr("dualsight.envs.house_env.HouseEnvironment", lambda rules, worlds: HouseEnvironment(rules, open_box))
+    name = "dualsight.envs.house_env.HouseEnvironment"
+    monkeypatch.setattr(name, lambda rules, worlds: HouseEnvironment(rules, open_box))
 
     def walk(episodes, out="run"):
         write_episodes(tmp_path / "episodes.json.gz", episodes)

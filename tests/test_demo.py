@@ -35,6 +35,28 @@ def test_a_house_is_walked_filmed_and_reported_and_walked_once(tmp_path, checkpo
     assert capsys.readouterr().out.splitlines()[-2:] == [figures, report]
 
 
+def test_walks_of_other_weights_make_room_and_are_kept(tmp_path, checkpoint, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    old = tmp_path / "runs" / "demo"
+    old.mkdir(parents=True)
+    (old / "run.json").write_text(json.dumps({"protocol": {}, "config": {"weights_sha256": "abcdef0123"}}))
+    (old / "episodes.jsonl").write_text("walked long ago")
+    command = ["demo", "--episodes=1", f"--checkpoint={checkpoint}", "--videos=false"]
+    main(command)
+    assert capsys.readouterr().out.splitlines()[-1] == "runs/demo/report.html"
+    assert (tmp_path / "runs" / "demo-abcdef01" / "episodes.jsonl").read_text() == "walked long ago"
+    main(command)  # its own walks stay
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["demo", "demo-abcdef01"]
+
+    (tmp_path / "runs" / "demo" / "run.json").write_text(
+        json.dumps({"protocol": {}, "config": {"weights_sha256": "abcdef0123"}})
+    )
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    assert end.value.code == 2
+    assert "hold walks of other weights: choose a folder (--out FOLDER)" in capsys.readouterr().err
+
+
 def test_without_the_extra_for_films_it_says_so_before_it_walks(tmp_path, checkpoint, monkeypatch, capsys):
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as end:

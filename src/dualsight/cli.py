@@ -40,8 +40,8 @@ def demo(
     """Walk unseen houses with the shipped navigator: a table, an MP4 per episode, one report.html.
 
     Args:
-        out: where results go, runs/demo-WEIGHTS by default, with the first digits of their hash; the same command goes
-            on where it was.
+        out: where results go; the same command goes on where it was. By default runs/demo, where walks of other
+            weights make room first: they are moved to runs/demo-WEIGHTS.
         episodes: how many, each in a house of its own.
         checkpoint: the navigator's folder.
         videos: whether to film.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from rich.console import Console
 
 from dualsight.bench.house import build_episodes, describe_agent, evaluate_houses, last_line
 from dualsight.bench.report import write_report
+from dualsight.bench.vlnce import DifferentRun
 from dualsight.data.files import read_lines
 from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.houses import choose_houses
@@ -23,11 +26,12 @@ from dualsight.inference.video import PLAN_SIZE, VIEW, Film, Moment
 from dualsight.types import Episode, Observation
 
 SPLIT = "val_unseen"
+OUT = Path("runs/demo")
 
 
 def run_demo(out: Path | None, episodes: int, checkpoint: Path, videos: bool, rows: int) -> None:
     """One episode in each of the first unseen houses: results.json, episodes.jsonl, films/, report.html in ``out``, by
-    default a folder of these weights' own.
+    default ``runs/demo``, from which the walks of other weights are moved away.
 
     The last two lines on stdout are for machines: the figures, and the path of the report. Run again, it goes on where
     it was.
@@ -42,7 +46,7 @@ def run_demo(out: Path | None, episodes: int, checkpoint: Path, videos: bool, ro
     Console().print(f"[bold]{checkpoint.name}[/] walks {episodes} houses of {SPLIT}, which it has never seen\n")
     agent = NavigatorAgent.from_pretrained(checkpoint, min(rows, episodes))
     described = describe_agent(str(checkpoint), "none")
-    out = out or Path("runs") / f"demo-{described['weights_sha256'][:8]}"
+    out = out or _free(OUT, described["weights_sha256"])
     envs = [HouseEnvironment(HOUSE) for _ in range(min(rows, episodes))]
     chosen = build_episodes(choose_houses(SPLIT, None, episodes), 1, HOUSE)
     films = out / "films"
@@ -55,6 +59,19 @@ def run_demo(out: Path | None, episodes: int, checkpoint: Path, videos: bool, ro
     write_report(report, title, results, read_lines(out / "episodes.jsonl"), films)
     print(last_line(results))
     print(report)
+
+
+def _free(out: Path, weights: str) -> Path:
+    """``out``; if the walks of other weights are there, they are moved to a folder named after those."""
+    if int(os.environ.get("RANK", "0")) == 0 and (out / "run.json").exists():
+        before = json.loads((out / "run.json").read_text(encoding="utf-8"))["config"].get("weights_sha256", "others")
+        if before != weights:
+            aside = out.with_name(f"{out.name}-{before[:8]}")
+            if aside.exists():
+                raise DifferentRun(f"{out} and {aside} hold walks of other weights: choose a folder (--out FOLDER)")
+            out.rename(aside)
+            Console().print(f"[dim]{out} held walks of other weights: they are in {aside} now[/]\n")
+    return out
 
 
 class Cameraman(Subscriber):
