@@ -7,6 +7,7 @@ the batches that it would have seen, and N processes share the plan's batches ou
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -261,8 +262,21 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
         raise KeyboardInterrupt
     trainer._save_checkpoint(model, trial=None)
     _make_whole(trainer, model)
+    close_group(trainer)
+
+
+def close_group(trainer: Trainer) -> None:
+    """Wait for the other processes, then close the group: one that is left open can abort its process at the exit.
+
+    What wraps the model for training has to go before. As the last to hold the group it would destroy it under the
+    interpreter's lock, while the group's own thread may be waiting for that lock to throw away the barrier: both would
+    wait for ever (torch 2.13, gloo; one run in thirty on busy cores).
+    """
     trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()  # a process group that is left open can abort the process at its exit
+    trainer.model_wrapped = trainer.model
+    trainer.accelerator.free_memory()
+    gc.collect()
+    trainer.accelerator.end_training()
 
 
 def is_sharded() -> bool:

@@ -52,7 +52,7 @@ from dualsight.extras import install
 from dualsight.memory.vlms import TEXT_INPUTS
 from dualsight.models.vismem import KINDS, VisMem
 from dualsight.train.grpo import GRPO, Learner, Script, advantages, anywhere, shaped
-from dualsight.train.trainer import Progress, Run, console
+from dualsight.train.trainer import Progress, Run, close_group, console
 
 try:
     import trl
@@ -438,5 +438,5 @@ def train(
         raise KeyboardInterrupt(f"stopped; the same command resumes from {run.out}")
     if trainer.is_world_process_zero():
         save_memory(memory, run.out)
-    trainer.accelerator.end_training()  # a process group that is left open can abort the process at its exit
+    close_group(trainer)
     return run.out
