@@ -558,6 +558,8 @@ def train_encoder(
     steps: PositiveInt = 2000,
     batch: PositiveInt = 64,
     learning_rate: float = 1e-3,
+    bf16: bool = False,
+    workers: int = 0,
     seed: int = 42,
 ) -> None:
     """Train an understanding encoder of TINY size on pictures.
@@ -572,6 +574,8 @@ def train_encoder(
         steps: of the optimiser.
         batch: pictures per step and process.
         learning_rate: its peak.
+        bf16: compute in bfloat16.
+        workers: processes that draw and label scenes beside the training.
         seed: of weights and order.
     """
     from dualsight.train.contrastive import pretrain_encoder
@@ -585,7 +589,8 @@ def train_encoder(
         raise ValueError(f"--lesson figures needs labels, which only --data scenes has; not {', '.join(names)}")
     sources = open_sources(names, seed=seed)
     model, processor = new_janus(tiny(kind, "vq"), sources, None, init, seed)
-    run = Run(out, steps, learning_rate, batch, matrices=BLOCKS if lesson == "figures" else "", seed=seed)
+    matrices = BLOCKS if lesson == "figures" else ""
+    run = Run(out, steps, learning_rate, batch, matrices=matrices, bf16=bf16, workers=workers, seed=seed)
     if lesson == "figures":
         pretrain_on_figures(model.vision_model, processor, run)
     else:
@@ -637,6 +642,7 @@ def train_janus(
     sample_prompts: Path | None = None,
     sample_every: PositiveInt = 500,
     report_to: str = "none",
+    workers: int = 0,
     seed: int = 42,
 ) -> None:
     """Train or fine-tune a Janus on conversations and drawings, both in one run.
@@ -660,6 +666,7 @@ def train_janus(
         sample_prompts: a text file with prompts, drawn every so many steps.
         sample_every: how many.
         report_to: trackio, tensorboard or another of transformers' integrations.
+        workers: processes that prepare batches beside the training.
         seed: of order and dropped captions.
     """
     from dualsight.checkpoints.janus import from_pretrained
@@ -672,7 +679,7 @@ def train_janus(
     run = run_of(
         chosen, out, steps=steps, batch=batch, learning_rate=learning_rate or chosen.learning_rate,
         warmup=min(0.1, chosen.warmup_steps / chosen.steps), accumulate=accumulate, bf16=bf16, report_to=report_to,
-        seed=seed,
+        workers=workers, seed=seed,
     )  # fmt: skip
     model, processor = from_pretrained(init)
     shares = _ratio(ratio) if ratio else None

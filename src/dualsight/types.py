@@ -144,6 +144,9 @@ class Turn:
 
     role: Literal["user", "assistant"]
     text: str
+    untaught: tuple[str, ...] = ()
+    """Words that an answer could have begun with in examples that the data leaves out: learning it, a model does not
+    choose against them (see ``JanusBatch.untaught``)."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from dualsight.data.scene_labels import NOTHING, WORDS, LabelledScenes, label
+from dualsight.data.scene_labels import NOTHING, WORDS, LabelledScenes, label, untaught
+from dualsight.data.scene_sampling import HELD_OUT
 from dualsight.data.scenes import Figure, Ground, Scene
 
 GROUND = Ground(((240.0, 240.0, 240.0), (240.0, 240.0, 240.0)), 0.0)
@@ -45,3 +46,19 @@ def test_scenes_follow_from_seed_and_number():
     assert picture.shape == (64, 64, 3) and labels.words.shape == (64, 4)
     with pytest.raises(IndexError, match="3 scenes"):
         scenes[3]
+
+
+def test_a_patch_is_not_taught_against_what_training_leaves_out():
+    for said in (("star", "blue", "small", "dotted"), ("cross", "pink", "large", "solid")):
+        words = np.array([[values.index(word) for values, word in zip(WORDS.values(), said, strict=True)]])
+        shape, color, _, texture = said
+        pairs = {
+            "shape": lambda value, c=color, t=texture: {("color", c, value), ("texture", t, value)},
+            "color": lambda value, s=shape: {("color", value, s)},
+            "size": lambda value: set(),
+            "texture": lambda value, s=shape: {("texture", value, s)},
+        }
+        for field, values in WORDS.items():
+            expected = [bool(pairs[field](value) & HELD_OUT) for value in values]
+            assert untaught(words, field)[0].tolist() == expected, (said, field)
+    assert untaught(words, "color").sum() == 1

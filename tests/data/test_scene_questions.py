@@ -87,3 +87,27 @@ def test_wording_varies():
 def test_unknown_kinds_are_named():
     with pytest.raises(ValueError, match="no kind of question 'taste'"):
         sample_question(np.random.default_rng(0), "taste")
+
+
+def test_training_says_nothing_of_answers_that_it_leaves_out():
+    """Not that there are never four crosses, that no star is red, that no ring is left of a heart."""
+    left_out = Counter()
+    for kind in ("attribute", "count", "relation"):
+        for scene, question in drawn(kind, 300):
+            assert question.answer not in question.untaught
+            words = re.search(rf"({'|'.join(SHAPES)})(es|s)?\b", question.text)
+            for answer in question.untaught:
+                left_out[kind] += 1
+                if kind == "count":
+                    assert words and ("count", answer, words[1]) in HELD_OUT, question
+                elif answer in COLORS:
+                    assert any(("color", answer, f.shape) in HELD_OUT for f in scene.figures), question
+    assert min(left_out[kind] for kind in ("attribute", "count", "relation")) > 10
+    for kind in KINDS:
+        assert not any(question.untaught for _, question in drawn(kind, 20, held_out=True))
+
+
+def test_what_is_left_out_of_a_count():
+    fours = {shape for _, number, shape in (c for c in HELD_OUT if c[0] == "count") if number == "four"}
+    asked = [q for _, q in drawn("count", 400) for s in fours if re.search(rf"(many|the|of) {s}(es|s)\b", q.text)]
+    assert asked and all("four" in question.untaught for question in asked)

@@ -118,7 +118,7 @@ def test_an_encoder_learns_what_patches_show(janus, tmp_path):
     assert batch["words"].shape == (8, 64, 4)
     torch.manual_seed(0)
     training = FigurePretraining(model.vision_model)
-    losses = learn(training, batch, 40, 2e-3)
+    losses = learn(training, batch, 80, 2e-3)
     assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
     assert losses[-1]["color_right"] > 0.6, "by chance one of eight"
     before = model.vision_model.vision_tower.pos_embed.clone()

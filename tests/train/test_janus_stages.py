@@ -58,6 +58,32 @@ def test_a_conversation_teaches_what_the_assistant_says(janus):
     assert sum(encoded.seen) == model.config.seen_tokens and not any(encoded.drawn)
 
 
+def test_nothing_is_taught_for_or_against_what_the_data_leaves_out(janus):
+    """Packed behind another conversation: the word is left out of the choice of that answer, and of no other."""
+    model, processor = janus
+    asked = Conversation(
+        (Turn("user", "<image> what is this"), Turn("assistant", "red", ("green", "red"))), (picture("red"),)
+    )
+    batch = JanusCollate(processor, 400)([about("blue"), asked], no_dice())
+    red, green, blue = (processor.tokenizer.encode(color)[0] for color in COLORS)
+    (row, place, token), *others = batch["untaught"].tolist()
+    assert not others, "the right answer is never left out"
+    assert (batch["labels"][row, place], token) == (red, green)
+    assert batch["segments"][row, place] == (2 if batch["segments"].max() == 2 else 1)
+
+    scores = []
+
+    def keep(module, inputs, logits):
+        logits.retain_grad()
+        scores.append(logits)
+
+    model.language_model.lm_head.register_forward_hook(keep)
+    JanusTraining(model)(**JanusCollate(processor, 400)([asked], no_dice()))["loss"].backward()
+    answer, end = scores[0].grad  # of "red" and of the end of text
+    assert answer[green] == 0 and answer[blue] > 0 and answer[red] < 0
+    assert end[green] > 0
+
+
 def test_a_drawing_teaches_the_image_and_sometimes_without_its_caption(janus):
     model, processor = janus
     drawing = SOURCES["generation"][0]

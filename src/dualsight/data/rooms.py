@@ -189,12 +189,12 @@ class RoomConversations:
 
     def __getitem__(self, index: int) -> Conversation:
         rng, picture = _drawn(self, index)
-        said: dict[str, str] = {}
+        said: dict[str, Question] = {}
         for _ in range(rng.integers(1, self.turns + 1)):
             question = self.talk.ask(picture, pick(rng, KINDS), rng)
             question = question or Question("room_type", pick(rng, WHICH), picture.room)
-            said.setdefault(question.text, question.answer)
-        return conversation(list(said.items()), picture.image)
+            said.setdefault(question.text, question)
+        return conversation(said.values(), picture.image)
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,23 @@ order, and nothing is stored. They hold no held-out combination (`scene_sampling
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from dualsight.data.scene_questions import EXISTENCE, ask
+from dualsight.data.scene_questions import EXISTENCE, Question, ask
 from dualsight.data.scene_sampling import sample
 from dualsight.data.scene_text import CATEGORIES, WHOLE, describe, pick, sample_caption
 from dualsight.data.scenes import render
-from dualsight.types import IMAGE_MARK, Conversation, Drawing, Turn
+from dualsight.types import IMAGE_MARK, Conversation, Drawing, Frame, Turn
 
 DESCRIBING = ("Describe the picture.", "What does the picture show?", "What do you see?", "Describe this image.")
-MIX = ("attribute", "attribute", "count", "relation", "relation", *EXISTENCE)
+MIX = (*("attribute",) * 3, *("count",) * 2, *("relation",) * 3, *EXISTENCE)
 """How often each kind is asked: colours, shapes and relations take longer to learn than presence."""
+TOLD = 0.5
+"""Share of drawings whose caption tells of every figure, mostly with size, texture and place: the more a caption says,
+the more a picture teaches of what words mean (as in the re-captioned data of Betker et al., 2023)."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,20 @@ class SceneConversations:
         rng = _generator(self, index)
         scene = sample(rng)
         wanted = int(rng.integers(1, self.turns + 1))
-        said: dict[str, str] = {pick(rng, DESCRIBING): describe(scene)} if rng.random() < 0.2 else {}
+        said: dict[str, Question] = {}
+        if rng.random() < 0.2:
+            text = pick(rng, DESCRIBING)
+            said[text] = Question("description", text, describe(scene))
         while len(said) < wanted:
             question = ask(scene, pick(rng, MIX), rng)
             if question is not None:
-                said.setdefault(question.text, question.answer)
-        return conversation(list(said.items()), render(scene, self.size))
+                said.setdefault(question.text, question)
+        return conversation(said.values(), render(scene, self.size))
 
 
 @dataclass(frozen=True)
 class SceneDrawings:
-    """``count`` captions with their pictures, of all categories and of whole scenes."""
+    """``count`` captions with their pictures, of whole scenes and of all categories."""
 
     count: int
     seed: int = 0
@@ -67,15 +73,16 @@ class SceneDrawings:
 
     def __getitem__(self, index: int) -> Drawing:
         rng = _generator(self, index)
-        scene, said = sample_caption(rng, pick(rng, (*CATEGORIES, WHOLE)))
+        scene, said = sample_caption(rng, WHOLE if rng.random() < TOLD else pick(rng, tuple(CATEGORIES)))
         return Drawing(said.text, render(scene, self.size))
 
 
-def conversation(said: list[tuple[str, str]], image) -> Conversation:
+def conversation(said: Iterable[Question], image: Frame) -> Conversation:
     """Questions with their answers about one image, which the first question shows."""
     turns = []
-    for number, (question, answer) in enumerate(said):
-        turns += [Turn("user", question if number else f"{IMAGE_MARK}\n{question}"), Turn("assistant", answer)]
+    for number, question in enumerate(said):
+        asked = question.text if number else f"{IMAGE_MARK}\n{question.text}"
+        turns += [Turn("user", asked), Turn("assistant", question.answer, question.untaught)]
     return Conversation(tuple(turns), (image,))
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dualsight.data.scene_sampling import sample
+from dualsight.data.scene_sampling import HELD_OUT, sample
 from dualsight.data.scenes import COLORS, INSIDE, SHAPES, SIZES, TEXTURES, Scene, render
 from dualsight.types import Frame
 
@@ -33,6 +33,29 @@ class PatchLabels(NamedTuple):
     """(P, 4) places in the lists of ``WORDS``; ``NOTHING`` where there is no figure."""
     centre: NDArray[np.float32]
     """(P, 2) from the patch's centre to the figure's, x and y in shares of the canvas; 0 where there is none."""
+
+
+def _left_out() -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """For two attributes, (V, W): does no figure of training have that value of the one with that of the other?"""
+    found = {}
+    for attribute in ("color", "texture"):
+        table = [[(attribute, value, shape) in HELD_OUT for value in WORDS[attribute]] for shape in SHAPES]
+        found |= {("shape", attribute): np.array(table), (attribute, "shape"): np.array(table).T}
+    return found
+
+
+LEFT_OUT = _left_out()
+
+
+def untaught(words: NDArray[np.int64], attribute: str) -> NDArray[np.bool_]:
+    """``words`` (P, 4) of patches that show a figure -> (P, V): the values of an attribute that no such figure of
+    training has. A loss over all of them would teach that no star can be red."""
+    columns = list(WORDS)
+    out = np.zeros((len(words), len(WORDS[attribute])), bool)
+    for (given, asked), table in LEFT_OUT.items():
+        if asked == attribute:
+            out |= table[words[:, columns.index(given)]]
+    return out
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,23 @@ figures (adversarial). Half of the answers are yes.
 
 In a test, each question turns on a held-out combination: the figure asked about has one, the number or the relation
 is one; an existence question names one whether it is there or not, so that its wording does not give the answer away.
-In training no question names one either.
+In training no question names one either. So a loss over all answers would teach as rules what is only missing: that
+there are never four crosses, that no star is red. A question of training names the answers that would make a
+combination that is held out (``untaught``), and nothing is taught of them, neither for nor against.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
 
-from dualsight.data.scene_sampling import HELD_OUT, NUMBERS, POPULAR, beside, sample
+from dualsight.data.scene_sampling import HELD_OUT, NUMBERS, POPULAR, beside, on, sample
 from dualsight.data.scene_text import RELATION_WORDS, pick, plural, with_article
-from dualsight.data.scenes import COLORS, SHAPES, Figure, Scene, place, relation
+from dualsight.data.scenes import COLORS, SHAPES, SIZES, TEXTURES, Figure, Scene, place, relation
 
 EXISTENCE = ("existence_random", "existence_popular", "existence_adversarial")
 KINDS = ("attribute", "count", "relation", *EXISTENCE)
@@ -35,6 +37,7 @@ ASKING = {
     "texture": ("What texture does {} have?", "Is {} solid, striped or dotted?", "Which pattern does {} have?"),
     "place": ("Where is {}?", "In which corner is {}?", "In which part of the picture is {}?"),
 }
+VALUES = {"color": tuple(COLORS), "shape": SHAPES, "size": tuple(SIZES), "texture": TEXTURES}
 COUNTING = ("How many {} are there?", "How many {} do you see?", "Count the {}.", "What is the number of {}?")
 WHERE = ("Where is {} relative to {}?", "Where is {}, seen from {}?", "Where does {} lie in relation to {}?")
 WHETHER = ("Is {} {} {}?", "Does {} lie {} {}?")
@@ -53,6 +56,8 @@ class Question:
     kind: str
     text: str
     answer: str
+    untaught: tuple[str, ...] = ()
+    """Answers of which this question's training says nothing, since it holds no picture where they would be right."""
 
 
 def sample_question(rng: np.random.Generator, kind: str, held_out: bool = False) -> tuple[Scene, Question]:
@@ -88,11 +93,16 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, turns_on: str | None 
         asked = _existence(scene, rng, kind, turns_on)
     if asked is None:
         return None
-    text, answer = asked
-    return Question(kind, text.replace("figure", pick(rng, ("figure", "object"))), answer)
+    text, answer, untaught = asked
+    text = text.replace("figure", pick(rng, ("figure", "object")))
+    return Question(kind, text, answer, () if turns_on else untaught)
 
 
-def _attribute(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> tuple[str, str] | None:
+Asked = tuple[str, str, tuple[str, ...]]
+"""A question, its answer, and the answers that no scene of training could have made right."""
+
+
+def _attribute(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> Asked | None:
     figures = scene.figures
     if turns_on:
         figures = [f for f in figures if (turns_on, getattr(f, turns_on), f.shape) in HELD_OUT]
@@ -100,10 +110,18 @@ def _attribute(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> 
     attribute = pick(rng, (turns_on, "shape") if turns_on else tuple(ASKING))
     names = _names(figure, scene, hide=attribute)
     answer = _attributes(figure)[attribute]
-    return (pick(rng, ASKING[attribute]).format(pick(rng, names)), answer) if names and answer else None
+    if not names or not answer:
+        return None
+    return pick(rng, ASKING[attribute]).format(pick(rng, names)), answer, _left_out(figure, attribute)
 
 
-def _count(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> tuple[str, str]:
+def _left_out(figure: Figure, attribute: str) -> tuple[str, ...]:
+    """The values of an attribute that no such figure of training has."""
+    others = {value: on(replace(figure, **{attribute: value})) for value in VALUES.get(attribute, ())}
+    return tuple(value for value, combined in others.items() if not HELD_OUT.isdisjoint(combined))
+
+
+def _count(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> Asked:
     figures = scene.figures
     shapes = Counter(f.shape for f in figures)
     counts = {plural(shape): n for shape, n in shapes.items()}
@@ -116,10 +134,11 @@ def _count(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> tupl
     # Numbers are asked for equally often as far as the scene has them: else "one" would nearly always be right.
     number = int(rng.permutation(sorted(set(counts.values())))[0])
     subject = pick(rng, [words for words, n in counts.items() if n == number])
-    return pick(rng, COUNTING).format(subject), NUMBERS[number]
+    untaught = [n for shape in SHAPES if subject == plural(shape) for n in NUMBERS if ("count", n, shape) in HELD_OUT]
+    return pick(rng, COUNTING).format(subject), NUMBERS[number], tuple(untaught)
 
 
-def _relation(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> tuple[str, str] | None:
+def _relation(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> Asked | None:
     ordered = [(a, b) for a, b in permutations(scene.figures, 2) if relation(a, b, clear=1.5)]
     if turns_on:
         ordered = [(a, b) for a, b in ordered if beside(a.shape, relation(a, b), b.shape) in HELD_OUT]
@@ -133,17 +152,19 @@ def _relation(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> t
     actual = relation(a, b)
     form = rng.integers(3)
     if form == 0 and len(scene.figures) == 2:
-        return pick(rng, WHICH).format(pick(rng, RELATION_WORDS[actual]), name_b), a.shape
+        text = pick(rng, WHICH).format(pick(rng, RELATION_WORDS[actual]), name_b)
+        return text, a.shape, tuple(shape for shape in SHAPES if beside(shape, actual, b.shape) in HELD_OUT)
     if form == 1:
         said = actual if rng.random() < 0.5 else pick(rng, [word for word in RELATION_WORDS if word != actual])
         if not turns_on and a.shape != b.shape and beside(a.shape, said, b.shape) in HELD_OUT:
             return None
         text = pick(rng, WHETHER).format(name_a, pick(rng, RELATION_WORDS[said]), name_b)
-        return text, "yes" if said == actual else "no"
-    return pick(rng, WHERE).format(name_a, name_b), actual.removesuffix(" of")
+        return text, "yes" if said == actual else "no", ()
+    untaught = tuple(word.removesuffix(" of") for word in RELATION_WORDS if beside(a.shape, word, b.shape) in HELD_OUT)
+    return pick(rng, WHERE).format(name_a, name_b), actual.removesuffix(" of"), untaught
 
 
-def _existence(scene: Scene, rng: np.random.Generator, kind: str, turns_on: str | None) -> tuple[str, str] | None:
+def _existence(scene: Scene, rng: np.random.Generator, kind: str, turns_on: str | None) -> Asked | None:
     present: set[Pair] = {(f.color, f.shape) for f in scene.figures}
     absent: Iterable[Pair] = set(PAIRS) - present
     colors, shapes = {color for color, _ in present}, {shape for _, shape in present}
@@ -161,7 +182,7 @@ def _existence(scene: Scene, rng: np.random.Generator, kind: str, turns_on: str 
     candidates = named[0] if yes else named[1]
     color, shape = candidates[rng.integers(len(candidates))]
     words = with_article(f"{color} {shape}".strip()) if shape else f"anything {color}"
-    return pick(rng, EXISTING).format(words), "yes" if yes else "no"
+    return pick(rng, EXISTING).format(words), "yes" if yes else "no", ()
 
 
 def _attributes(figure: Figure) -> dict[str, str]:

@@ -74,12 +74,13 @@ HELD_OUT = _held_out()
 def combinations(scene: Scene) -> set[Combination]:
     """Everything that is combined in a scene."""
     figures = scene.figures
-    found: set[Combination] = {combination for figure in figures for combination in _on(figure)}
+    found: set[Combination] = {combination for figure in figures for combination in on(figure)}
     found |= {combination for a, b in pairs(figures, 2) for combination in _between(a, b)}
     return found | {("count", NUMBERS[n], s) for s, n in Counter(f.shape for f in figures).items() if n > 1}
 
 
-def _on(figure: Figure) -> tuple[Combination, ...]:
+def on(figure: Figure) -> tuple[Combination, ...]:
+    """What is combined on one figure."""
     return ("color", figure.color, figure.shape), ("texture", figure.texture, figure.shape)
 
 
@@ -145,7 +146,7 @@ def _figure(rng: np.random.Generator, others: list[Figure], layout: str, avoid: 
         radius, shade = float(rng.uniform(*SIZES[size])), float(rng.uniform(0.92, 1.06))
         figure = Figure(shape, color, size, texture, 0.5, 0.5, radius, shade)
         repeated = layout == "pair" and any(other.shape == shape for other in others)
-        if not repeated and avoid.isdisjoint(_on(figure)):
+        if not repeated and avoid.isdisjoint(on(figure)):
             return figure
 
 

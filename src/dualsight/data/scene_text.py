@@ -148,10 +148,10 @@ def describe(scene: Scene) -> str:
 
 
 def _every(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
-    """All figures with their colours, equal ones together; a single one sometimes with all there is to say."""
+    """All figures with their colours, equal ones together; different ones mostly with more of what there is to say."""
     phrases = _grouped(scene)
-    if len(phrases) == len(scene.figures) and rng.random() < 0.4:
-        sized, textured, placed = rng.random(3) < 0.5
+    if len(phrases) == len(scene.figures) and rng.random() < 0.8:
+        sized, textured, placed = rng.random(3) < 0.6
         phrases = [
             replace(
                 phrase,

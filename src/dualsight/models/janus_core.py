@@ -42,6 +42,9 @@ class JanusBatch:
     """Prepared images to understand."""
     canvases: Float[Tensor, "K 3 Z Z"] | None = None
     """Prepared images to make."""
+    untaught: Int[Tensor, "U 3"] | None = None
+    """Row, position and token, where a token is left out of the softmax: what the data leaves out on purpose (a
+    combination that a test holds out) would otherwise be learnt as what cannot be."""
 
     def to(self, device: torch.device | str) -> JanusBatch:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -153,7 +156,12 @@ class JanusCore(nn.Module):
     def text_loss(self, batch: JanusBatch, hidden: Float[Tensor, "B L D"]) -> tuple[Tensor, int]:
         """Mean cross-entropy of what the assistant says, and of how many tokens."""
         learnt = batch.labels != IGNORE
-        return cross_entropy(self.language_model.lm_head(hidden[learnt]), batch.labels[learnt]), int(learnt.sum())
+        logits = self.language_model.lm_head(hidden[learnt])
+        if batch.untaught is not None:
+            row, position, token = batch.untaught.T
+            where = (learnt.flatten().cumsum(0) - 1).view_as(learnt)[row, position]  # among those that are learnt
+            logits = logits.index_put((where, token), logits.new_tensor(-torch.inf))
+        return cross_entropy(logits, batch.labels[learnt]), int(learnt.sum())
 
     # --- reading token by token -----------------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 SigLIP's loss on captions (``contrastive.py``) tells an encoder which picture belongs to which sentence, and leaves it
 to find out where in the picture the words are. Here it is told: linear probes read off each patch token whether it
 shows a figure, the figure's shape, colour, size and texture, and where its centre is. Their losses train the encoder,
-and the probes are thrown away. It stands in for the web-scale pre-training that the released encoders come from.
+and the probes are thrown away. A probe does not choose against what training leaves out (``scene_labels.untaught``):
+else the encoder would learn what goes with what in place of how it looks. It stands in for the web-scale pre-training
+that the released encoders come from.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dualsight.checkpoints.weights import save_weights
-from dualsight.data.scene_labels import NOTHING, WORDS, LabelledScenes, PatchLabels
+from dualsight.data.scene_labels import NOTHING, WORDS, LabelledScenes, PatchLabels, untaught
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.encoders import Encoder
 from dualsight.train.janus_sources import ENDLESS
@@ -45,6 +47,8 @@ class FigurePretraining(nn.Module):
         right = {}
         for column, field in enumerate(WORDS):
             logits, target = self.words[field](shown), words[there, column]
+            left_out = torch.from_numpy(untaught(words[there].numpy(force=True), field)).to(logits.device)
+            logits = logits.masked_fill(left_out, -torch.inf)
             found[field] = F.cross_entropy(logits, target)
             right[f"{field}_right"] = (logits.argmax(-1) == target).float().mean()
         return {"loss": torch.stack(list(found.values())).sum()} | found | right

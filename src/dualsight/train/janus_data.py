@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import cast
 
 import numpy as np
@@ -21,7 +22,7 @@ from dualsight.data.packing import pack
 from dualsight.data.rows import Example, Kind
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.janus_processor import JanusProcessor
-from dualsight.types import Drawing, Examples
+from dualsight.types import Conversation, Drawing, Examples
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Encoded:
     """Prepared images to understand."""
     canvas: Tensor | None = None
     """The image to make."""
+    untaught: list[tuple[int, int]] = field(default_factory=list)
+    """Places, and tokens that are not chosen against there."""
 
 
 class JanusCollate:
@@ -71,6 +74,14 @@ class JanusCollate:
             "drawn": self._rows(rows, encoded, "drawn", False),
             "segments": _segments(rows, encoded),
         }
+        untaught = [
+            (row, start + place, token)
+            for row, indices in enumerate(rows)
+            for index, start in zip(indices, _starts(indices, encoded), strict=True)
+            for place, token in encoded[index].untaught
+        ]
+        if untaught:
+            batch["untaught"] = torch.tensor(untaught)
         if images:
             batch["images"] = torch.stack(images)
         if canvases:
@@ -89,7 +100,22 @@ class JanusCollate:
             [token == image for token in ids],
             [False] * len(ids),
             [self.processor.picture(picture) for picture in example.images],
+            untaught=self._untaught(example, ids, said),
         )
+
+    def _untaught(self, conversation: Conversation, ids: list[int], said: list[bool]) -> list[tuple[int, int]]:
+        """The place before each answer, with the first tokens of what is not to be chosen against there."""
+        answers = [turn for turn in conversation.turns if turn.role == "assistant"]
+        if not any(turn.untaught for turn in answers):
+            return []
+        begins = [place for place in range(1, len(said)) if said[place] and not said[place - 1]]
+        encode = self.processor.tokenizer.encode
+        firsts = [
+            (place, encode(f" {word}", add_special_tokens=False)[0])
+            for place, turn in zip(begins, answers, strict=True)
+            for word in turn.untaught
+        ]
+        return [(place - 1, token) for place, token in firsts if token != ids[place]]
 
     def _drawing(self, drawing: Drawing, without_caption: bool) -> Encoded:
         prompt = self.processor.drawing(drawing.prompt)
@@ -109,6 +135,11 @@ class JanusCollate:
     def _rows(rows: list[list[int]], encoded: list[Encoded], name: str, fill: int) -> Tensor:
         joined = [torch.tensor([value for index in row for value in getattr(encoded[index], name)]) for row in rows]
         return torch.nn.utils.rnn.pad_sequence(joined, batch_first=True, padding_value=fill)
+
+
+def _starts(row: list[int], encoded: list[Encoded]) -> list[int]:
+    """Where each example of a row begins."""
+    return [0, *accumulate(len(encoded[index].ids) for index in row)][:-1]
 
 
 def _segments(rows: list[list[int]], encoded: list[Encoded]) -> Tensor:

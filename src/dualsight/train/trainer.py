@@ -307,7 +307,7 @@ def _optimiser(model: nn.Module, run: Run) -> torch.optim.Optimizer | None:
     matrices = [parameter for _, parameter in named if parameter.requires_grad]
     if not matrices:
         raise ValueError(f"no weight matrix that is trained has a name like {run.matrices!r}")
-    return muon(model, run.learning_rate, run.weight_decay, matrices)
+    return muon(model, run.learning_rate, run.weight_decay, matrices, torch.bfloat16 if run.bf16 else torch.float32)
 
 
 def is_main_process() -> bool:
