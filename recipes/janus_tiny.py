@@ -22,19 +22,22 @@ class Recipe:
     """The numbers of the run. The stages' steps are of two processes with one thread each."""
 
     processes: int = 2
-    rooms: str = "0:60"
+    rooms: str = "0:160"
     codec_steps: int = 2500
     encoder_steps: int = 800
-    figures_steps: int = 900
-    stages: tuple[tuple[str, int], ...] = (("I", 60), ("II", 700), ("III", 2850))
+    figures_steps: int = 3400
+    stages: tuple[tuple[str, int], ...] = (("I", 60), ("II", 2000), ("III", 6000))
     """Stage, steps."""
     batch: int = 32
+    bf16: bool = True
+    """For a processor that has instructions for it; slow on others."""
 
 
 def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
     """Every command of the run, in order, as one would type it; those with torchrun share the work."""
     several = f"torchrun --nproc_per_node {recipe.processes} -m dualsight.cli"
     data = f"--data [scenes,room-talk:{out}/rooms]"
+    fast = f"--workers 1 --bf16 {str(recipe.bf16).lower()}"
     kind = "vae" if generation == "dit" else "vq"
     plan = [
         f"dualsight data rooms --out {out}/rooms --house-seeds {recipe.rooms}",
@@ -42,7 +45,7 @@ def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
         f"dualsight train encoder --data [scenes,rooms:{out}/rooms] --out {out}/encoder "
         f"--steps {recipe.encoder_steps} --batch 64",
         f"dualsight train encoder --data scenes --lesson figures --init {out}/encoder --out {out}/figures "
-        f"--steps {recipe.figures_steps} --batch 64 --learning-rate 0.002",
+        f"--steps {recipe.figures_steps} --batch 64 --learning-rate 0.002 {fast}",
         f"dualsight train new {data} --out {out}/{generation}-new --codec {out}/{kind} --encoder {out}/figures "
         f"--generation {generation}",
     ]
@@ -51,7 +54,7 @@ def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
         following = out / f"{generation}-{stage}"
         plan.append(
             f"{several} train janus --init {model} {data} --out {following} --recipe tiny --stage {stage} "
-            f"--steps {steps} --batch {recipe.batch} --capacity 240"
+            f"--steps {steps} --batch {recipe.batch} --capacity 240 {fast}"
         )
         model = following
     plan += [f"dualsight eval --suite {suite} --model {model} --seed 7" for suite in ("janus-house", "geneval-shapes")]

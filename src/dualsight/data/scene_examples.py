@@ -20,6 +20,8 @@ from dualsight.types import IMAGE_MARK, Conversation, Drawing, Frame, Turn
 DESCRIBING = ("Describe the picture.", "What does the picture show?", "What do you see?", "Describe this image.")
 MIX = (*("attribute",) * 3, *("count",) * 2, *("relation",) * 3, *EXISTENCE)
 """How often each kind is asked: colours, shapes and relations take longer to learn than presence."""
+LAYOUTS = ("single", *("pair",) * 2, *("group",) * 3, *("free",) * 3)
+"""How often each layout is asked about: there is little to find, to count or to compare in a picture of one figure."""
 TOLD = 0.5
 """Share of drawings whose caption tells of every figure, mostly with size, texture and place: the more a caption says,
 the more a picture teaches of what words mean (as in the re-captioned data of Betker et al., 2023)."""
@@ -43,7 +45,7 @@ class SceneConversations:
 
     def __getitem__(self, index: int) -> Conversation:
         rng = _generator(self, index)
-        scene = sample(rng)
+        scene = sample(rng, pick(rng, LAYOUTS))
         wanted = int(rng.integers(1, self.turns + 1))
         said: dict[str, Question] = {}
         if rng.random() < 0.2:
