@@ -50,11 +50,12 @@ def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
         f"--generation {generation}",
     ]
     model = out / f"{generation}-new"
-    for stage, steps in recipe.stages:
+    for number, (stage, steps) in enumerate(recipe.stages):
         following = out / f"{generation}-{stage}"
         plan.append(
             f"{several} train janus --init {model} {data} --out {following} --recipe tiny --stage {stage} "
-            f"--steps {steps} --batch {recipe.batch} --capacity 240 {fast}"
+            f"--steps {steps} --batch {recipe.batch} --capacity 240 {fast} "
+            f"--seed {42 + number}"  # examples follow from the seed: each stage has its own
         )
         model = following
     plan += [f"dualsight eval --suite {suite} --model {model} --seed 7" for suite in ("janus-house", "geneval-shapes")]

@@ -166,6 +166,9 @@ def evaluate(
         result = evaluate_janus(
             suite, model or JANUS, seed, out or Path("runs") / f"{suite}-seed{seed}", count, prompts, judge
         )
+        if "fid_codec" in result:
+            print("FID {fid:.1f} (the codec alone {fid_codec:.1f}, renders {fid_floor:.1f})".format(**result))
+            print(f"right of renders that went through the codec: {result['ceiling']['overall']['score']:.1f}")
         print(suite_line(result))
         return
     if out is None:

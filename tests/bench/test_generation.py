@@ -42,6 +42,19 @@ def test_a_painter_that_ignores_the_prompt_scores_next_to_nothing():
     assert result["overall"]["score"] < 15
 
 
+def test_the_codec_bounds_what_can_be_drawn():
+    """One that gives pictures back as they are, and one that turns them grey."""
+
+    def judged(codec):
+        return evaluate(Oracle(3, 4), per_category=3, seed=4, images=1, reconstruct=codec)
+
+    kept, lost = judged(list), judged(lambda pictures: [np.full_like(picture, 128) for picture in pictures])
+    assert kept["ceiling"]["overall"]["score"] == 100 and kept["fid_codec"] == pytest.approx(kept["fid_floor"])
+    assert lost["ceiling"]["overall"]["score"] == 0 and lost["fid_codec"] > lost["fid_floor"]
+    assert lost["overall"]["score"] == 100, "what is drawn does not go through it here"
+    assert "ceiling" not in judged(None)
+
+
 def test_prompts_are_a_function_of_the_seed_and_cover_the_categories():
     a, b, other = make_prompts(6, 1), make_prompts(6, 1), make_prompts(6, 2)
     assert [p.caption for p in a] == [p.caption for p in b] != [p.caption for p in other]

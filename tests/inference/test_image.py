@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualsight.inference.image import draw, draw_codes
+from dualsight.inference.image import draw, draw_codes, reconstruct
 from dualsight.inference.token_graph import choose, gumbel
 from tests.models.janus_tiny import tiny
 
@@ -135,3 +135,15 @@ def test_what_cannot_be_drawn_is_refused(janus, change, kind, message):
     model, processor = janus
     with pytest.raises(kind, match=message):
         draw(model, processor, **{"prompts": ["a dog"], **change})
+
+
+def test_what_is_drawn_is_reconstructed_from_its_own_tokens(janus):
+    """Pictures of any size go through the tokenizer as they would in training."""
+    model, processor = janus
+    size = model.config.image_size
+    picture = np.random.default_rng(0).integers(0, 256, (size + 5, size, 3), np.uint8)
+    (back,) = reconstruct(model, processor, [picture])
+    with torch.no_grad():
+        output = model.gen_vision_model(processor.canvas(picture)[None])
+    assert np.array_equal(back, processor.finished(output.images)[0])
+    assert back.shape == (size, size, 3)

@@ -127,6 +127,15 @@ def test_a_setting_of_the_other_way_is_refused(janus):
         assistant.generate_images(["green"], guidance=0.2)
 
 
+def test_pictures_through_the_autoencoder_and_back(janus):
+    model, processor = janus
+    picture = np.full((8, 8, 3), (200, 30, 90), np.uint8)
+    (back,) = Assistant(*janus).reconstruct([picture])
+    with torch.no_grad():
+        expected = model.gen_vae.decode(model.gen_vae.encode(processor.canvas(picture)[None]))
+    assert np.array_equal(back, processor.finished(expected)[0])
+
+
 def test_configs_that_cannot_be_are_refused(janus):
     made = janus[0].config
     assert JanusConfig.from_dict(made.to_dict()) == made

@@ -66,6 +66,7 @@ def evaluate(
     batch: int = 32,
     held_out: bool = True,
     features: Callable[[Sequence[Frame]], Features] = scene_features,
+    reconstruct: Callable[[Sequence[Frame]], list[Frame]] | None = None,
     out: Path | None = None,
     config: dict | None = None,
 ) -> dict:
@@ -75,12 +76,14 @@ def evaluate(
         images: pictures of each prompt, each with its own seed.
         batch: prompts that ``draw`` gets at once.
         held_out: False takes prompts like those of training, for comparison.
+        reconstruct: the model's codec, there and back, to report what no drawing of the model can be better than.
         out: a folder for ``results.json`` and ``sheet.png``.
         config: what was judged, plain JSON.
 
     Returns:
         The content of ``results.json``: protocol, seed, ``categories`` and ``overall`` with Wilson intervals, ``fid``
-        against renders of as many other prompts, its ``fid_floor`` (renders against renders), ``diversity``.
+        against renders of as many other prompts, its ``fid_floor`` (renders against renders), ``diversity``; with a
+        codec its ``ceiling`` (the score of reconstructed renders, overall and by category) and ``fid_codec``.
 
     Raises:
         ValueError: ``draw`` returned another number of pictures than it was asked for.
@@ -92,31 +95,40 @@ def evaluate(
         part = texts[start : start + batch]
         frames += draw_batch(draw, part, [picture_seed(seed, start + n) for n in range(len(part))])
     right = [prompt.caption.holds(detect(frame)) for prompt, frame in zip(prompts, frames, strict=True)]
-    categories: dict[str, Score] = {}
-    for category in CATEGORIES:
-        hits = [r for r, prompt in zip(right, prompts, strict=True) if prompt.caption.category == category]
-        categories[category] = score(sum(hits), len(hits))
+    overall, categories = _scores(prompts, right)
     seen = features(frames)
-    renders = [
-        features([p.picture for p in make_prompts(per_category * images, s, held_out=held_out)])
-        for s in (seed + 1_000_003, seed + 2_000_003)
-    ]
+    ours, others = (make_prompts(per_category * images, seed + n, held_out=held_out) for n in (1_000_003, 2_000_003))
+    renders = [features([prompt.picture for prompt in part]) for part in (ours, others)]
     result = {
         "protocol": {**PROTOCOL, "held_out": held_out},
         "seed": seed,
         "prompts": per_category * len(CATEGORIES),
         "images_per_prompt": images,
-        "overall": score(sum(right), len(right), mean_of=[c["score"] for c in categories.values()]),
+        "overall": overall,
         "categories": categories,
         "fid": frechet_distance(seen, renders[0]),
         "fid_floor": frechet_distance(renders[1], renders[0]),
         "diversity": diversity(seen, [str(n // images) for n in range(len(frames))]),
         "config": config or {},
     }
+    if reconstruct is not None:
+        back = reconstruct([prompt.picture for prompt in others])
+        whole, parts = _scores(others, [p.caption.holds(detect(f)) for p, f in zip(others, back, strict=True)])
+        result["ceiling"] = {"overall": whole, "categories": parts}
+        result["fid_codec"] = frechet_distance(features(back), renders[0])
     if out is not None:
         write_result(out / "results.json", result)
         contact_sheet(out / "sheet.png", prompts, frames, right)
     return result
+
+
+def _scores(prompts: Sequence[Prompt], right: Sequence[bool]) -> tuple[Score, dict[str, Score]]:
+    """Overall and by category."""
+    categories: dict[str, Score] = {}
+    for category in CATEGORIES:
+        hits = [r for r, prompt in zip(right, prompts, strict=True) if prompt.caption.category == category]
+        categories[category] = score(sum(hits), len(hits))
+    return score(sum(right), len(right), mean_of=[c["score"] for c in categories.values()]), categories
 
 
 def contact_sheet(

@@ -57,7 +57,8 @@ def evaluate_janus(
     config = {"model": str(folder), "parameters": sum(p.numel() for p in assistant.model.parameters())}
     if suite == "janus-house":
         return understanding.evaluate(answering(assistant), count or 100, seed, out=out, config=config)
-    return generation.evaluate(assistant.generate_images, count or 50, seed, out=out, config=config)
+    codec = assistant.reconstruct
+    return generation.evaluate(assistant.generate_images, count or 50, seed, reconstruct=codec, out=out, config=config)
 
 
 def answering(assistant: Assistant) -> understanding.Answer:

@@ -22,7 +22,7 @@ from dualsight.inference.token_graph import ROOM, TokenGraph, choose, gumbel
 from dualsight.models.janus import Janus
 from dualsight.models.janus_core import JanusCore, Reading
 from dualsight.models.janus_processor import JanusProcessor
-from dualsight.types import Frame
+from dualsight.types import Frame, Picture
 
 OnStep = Callable[[int, int], None]
 """Called after each token with how many of how many are drawn."""
@@ -165,6 +165,13 @@ def seeds_of(prompts: Sequence[str], per_prompt: int, seeds: Sequence[int] | Non
     if seeds is not None and len(seeds) != images:
         raise ValueError(f"{len(seeds)} seeds for {images} images ({len(prompts)} prompts, {per_prompt} of each)")
     return [int(seed) for seed in (range(images) if seeds is None else seeds)]
+
+
+@torch.inference_mode()
+def reconstruct(model: Janus, processor: JanusProcessor, pictures: Sequence[Picture]) -> list[Frame]:
+    """Pictures as the tokenizer gives them back: no drawing of the model can be better."""
+    canvases = torch.stack([processor.canvas(picture) for picture in pictures])
+    return _develop(model, processor, model.gen_vision_model.encode(canvases.to(model.device, model.dtype)))
 
 
 def _develop(model: Janus, processor: JanusProcessor, codes: Int[Tensor, "I N"]) -> list[Frame]:
