@@ -1072,14 +1072,20 @@ COMMANDS: dict[str, Any] = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. What the user can mend ends in one line on stderr and exit status 2, not in a traceback."""
-    from jsonargparse import auto_cli
+    from jsonargparse import DefaultHelpFormatter, auto_cli
+
+    class WithDashes(DefaultHelpFormatter):
+        """Options as people type them."""
+
+        def format_help(self) -> str:
+            return re.sub(r"--[a-z]\w+", lambda option: option[0].replace("_", "-"), super().format_help())
 
     arguments = [with_underscores(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     logging.getLogger("dualsight.inference").setLevel(logging.ERROR)  # answers that are no action are in the results
     # `dualsight parity FILE`, `dualsight study NAME`
     one_file = arguments[:1] in (["parity"], ["study"]) or arguments[:2] == ["data", "validate"]
     try:
-        auto_cli(COMMANDS, args=arguments, as_positional=one_file)
+        auto_cli(COMMANDS, args=arguments, as_positional=one_file, formatter_class=WithDashes)
     except (ValueError, OSError, ImportError, KeyError, FloatingPointError) as error:
         Console(stderr=True).print(f"[red]dualsight:[/] {escape(explain(error))}", soft_wrap=True)
         sys.exit(2)
