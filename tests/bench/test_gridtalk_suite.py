@@ -10,7 +10,8 @@ import torch
 from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, play_all, summary
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.cli import VISMEM
-from dualsight.data.gridtalk import COLORS, INDEX, sample_talk
+from dualsight.data.gridtalk import COLORS
+from dualsight.data.talks import MARK
 from dualsight.inference.grid_vlm import SMALL, new_policy, save_policy
 from dualsight.models.vismem import Mode, VisMem, VisMemConfig
 
@@ -19,7 +20,7 @@ from dualsight.models.vismem import Mode, VisMem, VisMemConfig
 def memory():
     vlm = new_policy(SMALL)
     torch.manual_seed(0)
-    memory = VisMem(vlm, [INDEX[";"]], VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4))
+    memory = VisMem(vlm, [MARK[";"]], VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4))
     with torch.no_grad():
         for latents in memory.constant.values():
             latents.normal_()
@@ -28,7 +29,7 @@ def memory():
 
 def talks(count, sentences=9):
     rng = np.random.default_rng(0)
-    return [sample_talk(SMALL.task, sentences, rng) for _ in range(count)]
+    return [SMALL.task.sample(sentences, rng) for _ in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -60,8 +61,8 @@ def test_what_the_next_talk_would_answer_and_ask(memory):
     made = talks(3)
     for one in play(memory, SMALL, made, Mode.parse("off"), 1):
         asked, beside = made[one.talk].sentences[one.index], made[(one.talk + 1) % 3]
-        assert one.other == list(COLORS)[beside.grid.color[asked.cell]]
-        assert one.shared == (beside.sentences[one.index].cell == asked.cell)
+        assert one.other == list(COLORS)[beside.content.color[asked.subject]]
+        assert one.shared == (beside.sentences[one.index].subject == asked.subject)
 
 
 def test_a_lone_memory_stands_at_the_last_question(memory):

@@ -7,29 +7,27 @@ from dualsight.data.gridtalk import (
     BARS,
     CELL,
     COLORS,
-    INDEX,
     KINDS,
     NUMBERS,
-    SENTENCE,
     TABLE,
     TYPES,
     VOCABULARY,
     GridTalk,
     render,
     sample_grid,
-    sample_talk,
 )
+from dualsight.data.talks import SENTENCE
 
 TASK = GridTalk()
 
 
 @pytest.fixture
 def talk():
-    return sample_talk(TASK, 400, np.random.default_rng(0))
+    return TASK.sample(400, np.random.default_rng(0))
 
 
 def cell_of(talk, sentence):
-    return {name: int(values[sentence.cell]) for name, values in talk.grid._asdict().items()}
+    return {name: int(values[sentence.subject]) for name, values in talk.content._asdict().items()}
 
 
 def test_a_word_has_one_number():
@@ -38,7 +36,7 @@ def test_a_word_has_one_number():
 
 def test_every_sentence_has_eight_known_words(talk):
     assert {len(sentence.words) for sentence in talk.sentences} == {SENTENCE}
-    assert all(word in INDEX for sentence in talk.sentences for word in sentence.words)
+    assert all(word in VOCABULARY for sentence in talk.sentences for word in sentence.words)
     assert {sentence.type for sentence in talk.sentences} == set(TYPES)
 
 
@@ -52,10 +50,10 @@ def test_answers_are_true(talk):
         cell = cell_of(talk, sentence)
         if sentence.type == "count":
             row = int(subject[3:])
-            colors = [list(COLORS)[c] for c in talk.grid.color[row * 6 : row * 6 + 6]]
+            colors = [list(COLORS)[c] for c in talk.content.color[row * 6 : row * 6 + 6]]
             assert answer == NUMBERS[colors.count(feature)]
             continue
-        assert subject == f"c{sentence.cell:02d}"
+        assert subject == f"c{sentence.subject:02d}"
         true = {
             "color": list(COLORS)[cell["color"]],
             "bar": BARS[cell["bar"]],
@@ -66,8 +64,8 @@ def test_answers_are_true(talk):
 
 
 def test_no_cell_is_asked_about_twice_while_there_are_others():
-    talk = sample_talk(GridTalk(types=("color",)), 36, np.random.default_rng(3))
-    assert sorted(sentence.cell for sentence in talk.sentences) == list(range(36))
+    talk = GridTalk(types=("color",)).sample(36, np.random.default_rng(3))
+    assert sorted(sentence.subject for sentence in talk.sentences) == list(range(36))
 
 
 def test_every_kind_can_be_met():
@@ -89,7 +87,7 @@ def test_a_cell_shows_its_color_bar_and_dot():
 
 
 def test_the_same_seed_gives_the_same_talk(talk):
-    again = sample_talk(TASK, 400, np.random.default_rng(0))
+    again = TASK.sample(400, np.random.default_rng(0))
     assert again.sentences == talk.sentences
     assert np.array_equal(again.image, talk.image)
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dualsight.checkpoints.weights import CheckpointError
-from dualsight.data.gridtalk import INDEX, VOCABULARY, sample_talk
+from dualsight.data.gridtalk import VOCABULARY
+from dualsight.data.talks import MARK
 from dualsight.inference.grid_vlm import FULL, SMALL, Call, TalkBatch, lay_out, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
@@ -18,12 +19,12 @@ def vlm():
 
 @pytest.fixture
 def memory(vlm):
-    return VisMem(vlm, [INDEX[";"]], VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4))
+    return VisMem(vlm, [MARK[";"]], VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4))
 
 
 def talks(count, sentences, task=SMALL.task):
     rng = np.random.default_rng(0)
-    return [sample_talk(task, sentences, rng) for _ in range(count)]
+    return [task.sample(sentences, rng) for _ in range(count)]
 
 
 def test_answers_stand_where_the_labels_say(memory):
@@ -35,7 +36,7 @@ def test_answers_stand_where_the_labels_say(memory):
             assert (batch["labels"][row, column - 3 : column] == batch["input_ids"][row, column - 2 : column + 1]).all()
     assert (batch["labels"] != IGNORE).sum() == 36
     assert len(batch["pixel_values"]) == 6, "the picture of each row, twice"
-    assert (batch["input_ids"] == INDEX["<seen>"]).sum(1).tolist() == [18] * 3
+    assert (batch["input_ids"] == MARK["<seen>"]).sum(1).tolist() == [18] * 3
     assert (batch["input_ids"] == memory.tokens.placeholder).sum(1).tolist() == [3] * 3
 
 
@@ -43,7 +44,7 @@ def test_memory_stands_right_behind_the_delimiter(memory):
     batch = TalkBatch(SMALL, memory)(talks(2, 3), np.random.default_rng(1), calls=[Call(1, "short")])
     for row in batch["input_ids"].tolist():
         begin = row.index(memory.tokens.begin[0])
-        assert row[begin - 1] == INDEX[";"]
+        assert row[begin - 1] == MARK[";"]
         assert row[begin + 1 : begin + 4] == [memory.tokens.placeholder] * 2 + [memory.tokens.end[0]]
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from dualsight.data.gridtalk import sample_talk
 from dualsight.inference.grid_vlm import SMALL, Call, TalkBatch, new_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
@@ -22,7 +21,7 @@ def memory() -> VisMem:
 @pytest.fixture(scope="module")
 def batch(memory):
     rng = np.random.default_rng(0)
-    talks = [sample_talk(SMALL.task, 4, rng) for _ in range(3)]
+    talks = [SMALL.task.sample(4, rng) for _ in range(3)]
     batch = TalkBatch(SMALL, memory)(talks, rng, calls=[Call(1, "short"), Call(3, "short")], learn=[1, 3])
     del batch["answers"]
     return batch

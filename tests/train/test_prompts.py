@@ -9,12 +9,12 @@ from PIL import Image
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.checkpoints.weights import CheckpointError
 from dualsight.cli import main
-from dualsight.data.gridtalk import INDEX
 from dualsight.data.json_chats import JsonLines
 from dualsight.data.rows import BadData
+from dualsight.data.talks import MARK
 from dualsight.inference.grid_vlm import MEMORY, SMALL, load_policy
 from dualsight.train.gridtalk import pretrain_policy, warm_start
-from dualsight.train.prompts import ChatPrompts, GridPrompts, begins_with_answer, said, task_of
+from dualsight.train.prompts import ChatPrompts, GridPrompts, begins_with_answer, task_of
 from dualsight.train.trainer import Run
 
 
@@ -72,9 +72,9 @@ def test_a_talk_ends_at_a_delimiter_and_its_answer_follows():
     questions = set()
     for row in (rows[i] for i in range(40)):
         ids = row["inputs"]["input_ids"][0].tolist()
-        questions.add(ids.count(INDEX[";"]))
-        assert ids[-1] == INDEX[";"] and row["prompt"] == said(ids)
-        assert row["answer"].split()[:2] == [said(ids[-3:-2]), ":"]
+        questions.add(ids.count(MARK[";"]))
+        assert ids[-1] == MARK[";"] and row["prompt"] == rows.said(ids)
+        assert row["answer"].split()[:2] == [rows.said(ids[-3:-2]), ":"]
         assert begins_with_answer("", row["answer"] + " um ask", row) == 1.0
         assert begins_with_answer("", row["answer"].rsplit(" ", 1)[0], row) == 0.0
     assert min(questions) == 1 and max(questions) == 12

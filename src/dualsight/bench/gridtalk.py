@@ -21,7 +21,7 @@ from rich.table import Table
 
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
-from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, Talk, answer_about, fillers, sample_talk
+from dualsight.data.talks import ANSWER, ASKED, MARK, Talk, gaps
 from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared
 from dualsight.models.vismem import KINDS, Kind, Mode, VisMem
 
@@ -70,7 +70,7 @@ def play(
     """
     asked = asked or range(len(talks[0].sentences))
     rng = np.random.default_rng((seed, first))
-    gaps = fillers(config.task, len(talks[0].sentences), rng)
+    between = gaps(config.task, len(talks[0].sentences), rng)
     words = int(rng.integers(2**31))
     calls: list[dict[int, Kind]] = [{} for _ in talks]
     rules = mode or Mode("off")
@@ -80,17 +80,20 @@ def play(
                 if rng.random() < rules.share:
                     row[index] = rules.kinds[int(rng.integers(len(rules.kinds)))]
         elif rules.decision == "learned":
-            for row, kind in zip(calls, _decide(memory, config, talks, gaps, calls, index, rules, words), strict=True):
+            for row, kind in zip(
+                calls, _decide(memory, config, talks, between, calls, index, rules, words), strict=True
+            ):
                 if kind is not None:
                     row[index] = kind
     rows = [
-        _row(memory, config, talk, gaps, row if mode else None, words) for talk, row in zip(talks, calls, strict=True)
+        _row(memory, config, talk, between, row if mode else None, words)
+        for talk, row in zip(talks, calls, strict=True)
     ]
     answers = torch.tensor([answers for _, answers in rows])
     logits = _read(memory, config, talks, [ids for ids, _ in rows], mode, seed)
-    said = logits[torch.arange(len(talks))[:, None], answers - 1, : len(INDEX)].argmax(-1)
-    plain = lay_out(talks[0], config, gaps, {}, np.random.default_rng(words))[1]
-    names = list(INDEX)
+    names = config.task.vocabulary
+    said = logits[torch.arange(len(talks))[:, None], answers - 1, : len(names)].argmax(-1)
+    plain = lay_out(talks[0], config, between, {}, np.random.default_rng(words))[1]
     played = []
     for number, talk in enumerate(talks):
         beside = talks[(number + 1) % len(talks)]
@@ -100,7 +103,7 @@ def play(
             played.append(
                 Played(
                     first + number, index, sentence.type, late, word == sentence.words[ANSWER], word,
-                    calls[number].get(index), answer_about(beside, sentence, config.task),
+                    calls[number].get(index), config.task.answer_about(beside, sentence),
                     beside.sentences[index].words[:ASKED] == sentence.words[:ASKED],
                 )
             )  # fmt: skip
@@ -108,14 +111,14 @@ def play(
 
 
 def _row(
-    memory: VisMem, config: PolicyConfig, talk: Talk, gaps: Sequence[int], calls: dict[int, Kind] | None, words: int
+    memory: VisMem, config: PolicyConfig, talk: Talk, between: Sequence[int], calls: dict[int, Kind] | None, words: int
 ) -> tuple[list[int], list[int]]:
     """A talk with its memories, or with its image behind every delimiter."""
     if calls is None:
-        inserted = dict.fromkeys(range(len(gaps)), config.image)
+        inserted = dict.fromkeys(range(len(between)), config.image)
     else:
         inserted = {index: memory.written(kind) for index, kind in calls.items()}
-    return lay_out(talk, config, gaps, inserted, np.random.default_rng(words))
+    return lay_out(talk, config, between, inserted, np.random.default_rng(words))
 
 
 @torch.no_grad()
@@ -123,7 +126,7 @@ def _read(
     memory: VisMem, config: PolicyConfig, talks: Sequence[Talk], rows: Sequence[list[int]], mode: Mode | None, seed: int
 ) -> torch.Tensor:
     """Logits of rows of different lengths, padded behind."""
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, INDEX["<pad>"])
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, MARK["<pad>"])
     lengths = torch.tensor([len(row) for row in rows])
     there = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     pixels = torch.stack([prepared(talk.image) for talk in talks])
@@ -137,7 +140,7 @@ def _decide(
     memory: VisMem,
     config: PolicyConfig,
     talks: Sequence[Talk],
-    gaps: Sequence[int],
+    between: Sequence[int],
     calls: Sequence[dict[int, Kind]],
     index: int,
     mode: Mode,
@@ -146,7 +149,7 @@ def _decide(
     """What the model itself says behind the delimiter of question ``index``: greedily, as ``generate`` would."""
     rows, ends = [], []
     for talk, row in zip(talks, calls, strict=True):
-        ids, answers = _row(memory, config, talk, gaps, row, words)
+        ids, answers = _row(memory, config, talk, between, row, words)
         ends.append(answers[index] - 2)  # behind the delimiter
         rows.append(ids[: ends[-1]])
     logits = _read(memory, config, talks, rows, mode, 0)
@@ -244,7 +247,7 @@ def play_all(
     words = mode.split("+")
     rules = None if mode == RELOOK else Mode.parse("+".join(word for word in words if word != LONE) or "learned")
     rng, sentences = np.random.default_rng((seed, 77)), sentences or sentences_of(config)
-    made = [sample_talk(config.task, sentences, rng) for _ in range(talks)]
+    made = [config.task.sample(sentences, rng) for _ in range(talks)]
     asked = range(sentences - 1 if LONE in words else 0, sentences)
     return [
         one
@@ -262,8 +265,8 @@ def evaluate_folder(folder: Path, mode: str, seed: int, talks: int = 512, out: P
 
 
 def sentences_of(config: PolicyConfig) -> int:
-    """Questions of a talk: about two thirds of them are late; no cell is asked about twice."""
-    return min(config.task.cells, 3 * max(3, config.reach // 10))
+    """Questions of a talk: about two thirds of them are late; nothing is asked about twice."""
+    return min(config.task.subjects, 3 * max(3, config.reach // 10))
 
 
 def table(result: Result) -> Table:

@@ -1,12 +1,4 @@
-"""GridTalk: an image that is looked at once, and a long stream of questions about it.
-
-::
-
-    <image>  ask c17 color ; c17 : red .  um well  ask c03 dot ; c03 : yes .  ...
-
-The image is a grid of cells with a colour, a ground, a bar and perhaps a dot. A language model whose window slides
-along the stream loses the image after a while, and what it says must then come from memory. Every sentence has eight
-tokens and a delimiter ``;`` between question and answer: there, memory may be called.
+"""GridTalk: talks (``talks``) about a grid of cells, each with a colour, a ground, a bar and perhaps a dot.
 
 ========  =========================  ======================  ===================================================
 type      question                   answer                  needs
@@ -25,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dualsight.data.talks import ANSWER, FILLERS, SPECIAL, Sentence, Talk, question, repeat
 from dualsight.types import Frame
 
 CELL = 8
@@ -42,11 +35,9 @@ GROUNDS = ((20, 20, 20), (90, 90, 90), (20, 40, 80), (70, 30, 30), (30, 70, 40),
 BARS = ("flat", "upright", "rising", "falling")
 KINDS = ("vex", "lom", "tig", "bru", "sef", "nop", "wid", "kal", "rin", "dus", "mov", "hep")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
-FILLERS = ("um", "well", "so", "then", "okay", "next")
 FRUITS = ("apple", "pear", "plum", "fig", "lime", "kiwi")
 WORDS = (*FRUITS, *KINDS)
 """Of texts."""
-SPECIAL = ("<pad>", "<eos>", "<image>", "</image>", "<seen>", "ask", ";", ":", ".")
 FEATURES = ("color", "bar", "dot", "kind", "first", "last", "yes", "no")
 MOST_CELLS = 36
 TYPES = ("color", "fine", "kind", "count", "text")
@@ -54,11 +45,6 @@ VOCABULARY: tuple[str, ...] = (
     *SPECIAL, *FEATURES, *COLORS, *BARS, *KINDS, *NUMBERS, *FILLERS, *FRUITS,
     *(f"c{number:02d}" for number in range(MOST_CELLS)), *(f"row{number}" for number in range(6)),
 )  # fmt: skip
-INDEX = {word: number for number, word in enumerate(VOCABULARY)}
-SENTENCE = 8
-"""Tokens of every sentence."""
-ASKED, ANSWER = 4, 6
-"""Within a sentence: where what follows the delimiter begins, and where the answer stands."""
 NOISE = 0.15
 """Of pixels, in shares of their range."""
 
@@ -80,9 +66,35 @@ class GridTalk:
         if unknown := set(self.types) - set(TYPES) or not self.types:
             raise ValueError(f"no questions of type {unknown}; there are {', '.join(TYPES)}")
 
+    vocabulary: ClassVar[tuple[str, ...]] = VOCABULARY
+
     @property
     def cells(self) -> int:
         return self.size**2
+
+    @property
+    def subjects(self) -> int:
+        """Cells are what is asked about."""
+        return self.cells
+
+    @property
+    def side(self) -> int:
+        return CELL * self.size
+
+    def sample(self, sentences: int, rng: np.random.Generator, types: Sequence[str] = (), among: int = 0) -> Talk:
+        """A grid, its image and questions about it; see `TalkTask.sample`."""
+        grid, among = sample_grid(self, rng), among or self.cells
+        order = np.concatenate([rng.permutation(among) for _ in range(1 + sentences // among)])
+        said = []
+        for number in range(sentences):
+            kind = types[number] if types else self.types[int(rng.integers(len(self.types)))]
+            said.append(ask(kind, int(order[number]), grid, self, rng))
+        return Talk(render(grid, self.size, rng), grid, tuple(said))
+
+    def answer_about(self, other: Talk, sentence: Sentence) -> str:
+        if sentence.subject < 0:
+            return sentence.words[ANSWER]
+        return truth(sentence.type, sentence.words[2], sentence.subject, other.content, self)
 
 
 class Grid(NamedTuple):
@@ -92,24 +104,6 @@ class Grid(NamedTuple):
     ground: NDArray[np.int64]
     bar: NDArray[np.int64]
     dot: NDArray[np.int64]
-
-
-class Sentence(NamedTuple):
-    """A question with its answer."""
-
-    type: str
-    words: tuple[str, ...]
-    """All eight."""
-    cell: int
-    """Which is asked about; -1 if none is."""
-
-
-class Talk(NamedTuple):
-    """An image and the stream about it."""
-
-    image: Frame
-    grid: Grid
-    sentences: tuple[Sentence, ...]
 
 
 def sample_grid(task: GridTalk, rng: np.random.Generator) -> Grid:
@@ -147,38 +141,17 @@ TABLE = np.random.default_rng(20).permutation(24).reshape(6, 4) % len(KINDS)
 """Which kind a colour and a bar make: knowledge that is in no picture."""
 
 
-def sample_talk(
-    task: GridTalk, sentences: int, rng: np.random.Generator, types: Sequence[str] = (), among: int = 0
-) -> Talk:
-    """A grid, its image and ``sentences`` questions, no cell asked about twice as long as there are others.
-
-    Args:
-        types: of the questions; drawn from the task's by default.
-        among: only the first so many cells are asked about; 0 is all.
-    """
-    grid, among = sample_grid(task, rng), among or task.cells
-    order = np.concatenate([rng.permutation(among) for _ in range(1 + sentences // among)])
-    said = []
-    for number in range(sentences):
-        kind = types[number] if types else task.types[int(rng.integers(len(task.types)))]
-        said.append(ask(kind, int(order[number]), grid, task, rng))
-    return Talk(render(grid, task.size, rng), grid, tuple(said))
-
-
 def ask(kind: str, cell: int, grid: Grid, task: GridTalk, rng: np.random.Generator) -> Sentence:
     """One question."""
     if kind == "text":
-        a, b = (WORDS[i] for i in rng.choice(len(WORDS), 2, replace=False))
-        which, answer = ("first", a) if rng.random() < 0.5 else ("last", b)
-        return Sentence(kind, ("ask", a, b, ";", which, ":", answer, "."), -1)
+        return repeat(WORDS, rng)
     subject, feature = f"c{cell:02d}", kind
     if kind == "fine":
         feature = ("bar", "dot")[int(rng.integers(2))]
     if kind == "count":  # some of the colours need not be there
         color = int(rng.integers(task.colors)) if rng.random() < 0.3 else grid.color[cell]
         subject, feature = f"row{cell // task.size}", list(COLORS)[color]
-    words = ("ask", subject, feature, ";", subject, ":", truth(kind, feature, cell, grid, task), ".")
-    return Sentence(kind, words, cell)
+    return question(kind, (subject, feature), subject, truth(kind, feature, cell, grid, task), cell)
 
 
 def truth(kind: str, feature: str, cell: int, grid: Grid, task: GridTalk) -> str:
@@ -192,20 +165,3 @@ def truth(kind: str, feature: str, cell: int, grid: Grid, task: GridTalk) -> str
         "dot": "yes" if grid.dot[cell] else "no",
         "kind": KINDS[TABLE[grid.color[cell], grid.bar[cell]]],
     }[feature]
-
-
-def answer_about(other: Talk, sentence: Sentence, task: GridTalk) -> str:
-    """What would be right if the picture were that of another talk."""
-    if sentence.cell < 0:
-        return sentence.words[ANSWER]
-    return truth(sentence.type, sentence.words[2], sentence.cell, other.grid, task)
-
-
-def fillers(task: GridTalk, sentences: int, rng: np.random.Generator) -> list[int]:
-    """How many words stand behind each sentence: one layout for all rows of a batch."""
-    return rng.integers(task.fillers + 1, size=sentences).tolist()
-
-
-def filler(rng: np.random.Generator) -> str:
-    """A word that says nothing."""
-    return FILLERS[int(rng.integers(len(FILLERS)))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from torch import Tensor
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
 
 from dualsight.checkpoints.weights import WeightFiles, load_weights, read_config, save_weights, write_json
-from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, SENTENCE, VOCABULARY, GridTalk, Talk, filler, fillers
+from dualsight.data.gridtalk import GridTalk
+from dualsight.data.talks import ANSWER, ASKED, MARK, SENTENCE, Talk, filler, gaps
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import Kind, VisMem, VisMemConfig
 from dualsight.nn.config import build
+
+PATCH = 8
+"""Pixels a side of a patch: a cell of a grid."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class PolicyConfig:
     taught: tuple[str, ...] = ("color", "fine", "count", "text")
     """Questions of its pre-training. It is not told which kind a colour and a bar make: memory has to be."""
     merge: int = 2
-    """Cells a side of what a visual token shows."""
+    """Patches a side of what a visual token shows."""
     vision_width: int = 96
     vision_layers: int = 3
     width: int = 192
@@ -42,12 +47,17 @@ class PolicyConfig:
 
     @property
     def visual_tokens(self) -> int:
-        return (self.task.size // self.merge) ** 2
+        return (self.task.side // PATCH // self.merge) ** 2
 
     @property
     def image(self) -> list[int]:
         """The places of an image between its marks."""
-        return [INDEX["<image>"], *[INDEX["<seen>"]] * self.visual_tokens, INDEX["</image>"]]
+        return [MARK["<image>"], *[MARK["<seen>"]] * self.visual_tokens, MARK["</image>"]]
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """The id of every word."""
+        return {word: number for number, word in enumerate(self.task.vocabulary)}
 
     @property
     def reach(self) -> int:
@@ -69,21 +79,21 @@ MEMORY = VisMemConfig(4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, p
 def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGeneration:
     """The VLM with random weights."""
     torch.manual_seed(seed)
-    side = 8 * config.task.size
+    side = config.task.side
     vision = InternVLVisionConfig(
         hidden_size=config.vision_width, intermediate_size=4 * config.vision_width, attention_bias=True,
         num_hidden_layers=config.vision_layers, num_attention_heads=config.vision_width // 24,
-        image_size=[side, side], patch_size=[8, 8], layer_scale_init_value=1.0,
+        image_size=[side, side], patch_size=[PATCH, PATCH], layer_scale_init_value=1.0,
     )  # fmt: skip
     text = Qwen2Config(
-        vocab_size=len(VOCABULARY), hidden_size=config.width, intermediate_size=3 * config.width,
+        vocab_size=len(config.task.vocabulary), hidden_size=config.width, intermediate_size=3 * config.width,
         num_hidden_layers=config.layers, num_attention_heads=config.heads, num_key_value_heads=config.heads,
         use_sliding_window=True, sliding_window=config.window, max_window_layers=0, max_position_embeddings=4096,
-        pad_token_id=INDEX["<pad>"], bos_token_id=None, eos_token_id=INDEX["<eos>"], tie_word_embeddings=False,
+        pad_token_id=MARK["<pad>"], bos_token_id=None, eos_token_id=MARK["<eos>"], tie_word_embeddings=False,
         rope_parameters={"rope_type": "default", "rope_theta": 1000.0}, initializer_range=0.05,
     )  # fmt: skip
     whole = InternVLConfig(
-        vision_config=vision, text_config=text, image_token_id=INDEX["<seen>"], downsample_ratio=1 / config.merge,
+        vision_config=vision, text_config=text, image_token_id=MARK["<seen>"], downsample_ratio=1 / config.merge,
         image_seq_length=config.visual_tokens, tie_word_embeddings=False,
     )  # fmt: skip
     vlm = InternVLForConditionalGeneration(whole)
@@ -123,13 +133,13 @@ class TalkBatch:
             calls: memories, one at most behind a delimiter.
             learn: sentences of which is learnt what stands behind the delimiter, up to the answer; all by default.
         """
-        gaps = fillers(self.config.task, len(talks[0].sentences), rng)
+        between = gaps(self.config.task, len(talks[0].sentences), rng)
         inserted: dict[int, list[int]] = dict.fromkeys(again, self.config.image)
         for call in calls:
             assert self.memory is not None
             inserted[call.sentence] = self.memory.written(call.kind)
-        rows, places = zip(*(lay_out(talk, self.config, gaps, inserted, rng) for talk in talks), strict=True)
-        answers, count = places[0], len(gaps)
+        rows, places = zip(*(lay_out(talk, self.config, between, inserted, rng) for talk in talks), strict=True)
+        answers, count = places[0], len(between)
         ids = torch.tensor(rows)
         labels = torch.full_like(ids, IGNORE)
         for number in range(count) if learn is None else learn:
@@ -145,19 +155,23 @@ class TalkBatch:
 
 
 def lay_out(
-    talk: Talk, config: PolicyConfig, gaps: Sequence[int], inserted: Mapping[int, list[int]], rng: np.random.Generator
+    talk: Talk,
+    config: PolicyConfig,
+    words_between: Sequence[int],
+    inserted: Mapping[int, list[int]],
+    rng: np.random.Generator,
 ) -> tuple[list[int], list[int]]:
     """A talk as ids, and the columns of its answers.
 
     Args:
-        gaps: words behind each sentence.
+        words_between: sentences: so many stand behind each.
         inserted: what stands behind the delimiter of a sentence.
     """
-    ids, answers = list(config.image), []
-    for number, (sentence, gap) in enumerate(zip(talk.sentences, gaps, strict=True)):
-        words, between = [INDEX[word] for word in sentence.words], inserted.get(number, [])
-        answers.append(len(ids) + len(between) + ANSWER)
-        ids += [*words[:ASKED], *between, *words[ASKED:SENTENCE], *(INDEX[filler(rng)] for _ in range(gap))]
+    ids, answers, index = list(config.image), [], config.index
+    for number, (sentence, gap) in enumerate(zip(talk.sentences, words_between, strict=True)):
+        words, behind = [index[word] for word in sentence.words], inserted.get(number, [])
+        answers.append(len(ids) + len(behind) + ANSWER)
+        ids += [*words[:ASKED], *behind, *words[ASKED:SENTENCE], *(index[filler(rng)] for _ in range(gap))]
     return ids, answers
 
 

@@ -23,7 +23,8 @@ from dualsight.bench.gridtalk import Played, play_all
 from dualsight.bench.scores import score
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
-from dualsight.data.gridtalk import INDEX, GridTalk, sample_talk
+from dualsight.data.gridtalk import GridTalk
+from dualsight.data.talks import MARK
 from dualsight.inference.grid_vlm import MEMORY, SMALL, PolicyConfig, TalkBatch, load_policy
 from dualsight.models.vismem import VisMem
 from dualsight.studies.memory import reward
@@ -131,7 +132,7 @@ def _asked(policy: Path, learner: Learner, seed: int, budget: Budget) -> dict[st
     """Percent right of what the policy was taught (in sight of the image), and of the lessons so far (out of it), and
     percent of its logits in plain talks that are bit for bit those of ``policy``."""
     vlm, config = load_policy(learner.policy)
-    memory = load_memory(vlm, learner.memory) if learner.memory else VisMem(vlm, [INDEX[";"]], MEMORY)
+    memory = load_memory(vlm, learner.memory) if learner.memory else VisMem(vlm, [MARK[";"]], MEMORY)
 
     def played(types: tuple[str, ...]) -> list[Played]:
         task = replace(config, task=replace(config.task, types=types))
@@ -149,6 +150,6 @@ def _asked(policy: Path, learner: Learner, seed: int, budget: Budget) -> dict[st
 def _alike(before: torch.nn.Module, memory: VisMem, config: PolicyConfig, seed: int) -> float:
     """The share of logits that are the same bits."""
     rng = np.random.default_rng(seed)
-    batch = TalkBatch(config)([sample_talk(config.task, 6, rng) for _ in range(32)], rng)
+    batch = TalkBatch(config)([config.task.sample(6, rng) for _ in range(32)], rng)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "pixel_values")}
     return float((before(**inputs).logits == memory.vlm(**inputs).logits).float().mean())

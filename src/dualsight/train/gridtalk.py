@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from transformers import InternVLForConditionalGeneration
 
 from dualsight.checkpoints.vismem import load_memory
-from dualsight.data.gridtalk import INDEX, SENTENCE, sample_talk
+from dualsight.data.talks import MARK, SENTENCE
 from dualsight.inference.grid_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
@@ -55,11 +55,11 @@ class PolicyTalks(Dataset):
         return self.batches
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng, done, cells = np.random.default_rng((self.seed, index)), index / self.batches, self.task.cells
+        rng, done, cells = np.random.default_rng((self.seed, index)), index / self.batches, self.task.subjects
         among = round(np.interp(done, (self.CELLS, self.LONG), (min(6, cells), cells)))
         types = ("color",) * 3 if done < self.FEATURES else ()
         sentences = self.most if done > self.LONG and rng.random() < 0.5 else 3
-        talks = [sample_talk(self.task, sentences, rng, types, among) for _ in range(self.batch)]
+        talks = [self.task.sample(sentences, rng, types, among) for _ in range(self.batch)]
         again = [number for number in range(sentences) if rng.random() < self.interleaved]
         batch = self.make(talks, rng, again)
         del batch["answers"]
@@ -85,7 +85,7 @@ class PolicyTraining(nn.Module):
         seen = torch.stack(list(model.get_image_features(pixel_values=pixel_values).pooler_output))  # (images, V, D)
         seen = seen.take_along_dim(order[..., None], 1)
         embedded = model.get_input_embeddings()(input_ids)
-        embedded = embedded.masked_scatter((input_ids == INDEX["<seen>"])[..., None], seen)
+        embedded = embedded.masked_scatter((input_ids == MARK["<seen>"])[..., None], seen)
         text = model.language_model(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False)
         hidden = text.last_hidden_state
         logits, targets = self.vlm.lm_head(hidden[learnt]), labels[learnt]
@@ -123,7 +123,7 @@ class MemoryTalks(Dataset):
     ):
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
         self.kinds, self.calls = kinds, calls
-        self.longest = min(config.late + 3, config.task.cells)
+        self.longest = min(config.late + 3, config.task.subjects)
         """Sentences of a talk, at most."""
         self.make, self.remembers = TalkBatch(config, memory), memory is not None
 
@@ -134,7 +134,7 @@ class MemoryTalks(Dataset):
         rng, done = np.random.default_rng((self.seed, index)), index / self.batches
         lone = done < self.LONE
         last = min(self.config.late + int(rng.integers(4)), self.longest) - 1
-        talks = [sample_talk(self.config.task, last + 1, rng) for _ in range(self.batch)]
+        talks = [self.config.task.sample(last + 1, rng) for _ in range(self.batch)]
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
         others = 0 if lone else int(rng.integers(min(self.calls, last + 1)))
         called = [*sorted(rng.choice(last, others, replace=False).tolist()), last]
@@ -243,10 +243,10 @@ def warm_start(
     vlm, of_policy = load_policy(policy)
     of_policy = replace(of_policy, task=replace(of_policy.task, types=types or of_policy.task.types))
     torch.manual_seed(run.seed)
-    memory = load_memory(vlm, init) if init else VisMem(vlm, [INDEX[";"]], config)
+    memory = load_memory(vlm, init) if init else VisMem(vlm, [MARK[";"]], config)
     plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds)
     make, rng, task = TalkBatch(of_policy), np.random.default_rng((run.seed, 1)), of_policy.task
-    seen = make([sample_talk(task, plan.longest, rng) for _ in range(256)], rng)
+    seen = make([task.sample(plan.longest, rng) for _ in range(256)], rng)
     examples = MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds)
     batches = (examples[index] for index in range(8))
     return train(memory, MemoryTraining(memory), plan, batches, seen, run, further=init is not None)

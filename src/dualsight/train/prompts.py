@@ -11,12 +11,12 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 
 from dualsight.checkpoints.weights import CheckpointError
-from dualsight.data.gridtalk import ANSWER, ASKED, INDEX, VOCABULARY, fillers, sample_talk
 from dualsight.data.json_chats import JsonLines
 from dualsight.data.named import function_of
 from dualsight.data.reader import Chats
 from dualsight.data.rewards import Decode, Reward, Row, exact_match, multiple_choice, numeric_match
 from dualsight.data.rows import BadData
+from dualsight.data.talks import ANSWER, ASKED, MARK, gaps
 from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared
 from dualsight.models.vismem import delimiters_of
 from dualsight.pictures import open_picture
@@ -48,7 +48,7 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
         except CheckpointError as error:
             raise CheckpointError(f"{error}; for a VLM of transformers say what it is asked: --data") from error
         rows = GridPrompts(config, 1_000_000, seed, 2 * config.late)
-        return Task(vlm, [INDEX[";"]], rows, begins_with_answer, said, ids_of)
+        return Task(vlm, [MARK[";"]], rows, begins_with_answer, rows.said, rows.ids_of)
     return chat_task(folder, data, reward)[0]
 
 
@@ -142,22 +142,21 @@ class GridPrompts:
 
     def __getitem__(self, index: int) -> Row:
         rng = np.random.default_rng((self.seed, index))
-        talk = sample_talk(self.config.task, int(rng.integers(1, self.most + 1)), rng)
-        ids, answers = lay_out(talk, self.config, fillers(self.config.task, len(talk.sentences), rng), {}, rng)
+        talk = self.config.task.sample(int(rng.integers(1, self.most + 1)), rng)
+        ids, answers = lay_out(talk, self.config, gaps(self.config.task, len(talk.sentences), rng), {}, rng)
         words = talk.sentences[-1].words
         given = ids[: answers[-1] - (ANSWER - ASKED)]
         inputs = {"input_ids": torch.tensor([given]), "pixel_values": prepared(talk.image)[None]}
-        return {"inputs": inputs, "prompt": said(given), "answer": " ".join(words[ASKED : ANSWER + 1])}
+        return {"inputs": inputs, "prompt": self.said(given), "answer": " ".join(words[ASKED : ANSWER + 1])}
 
+    def said(self, ids: list[int]) -> str:
+        """Words of a talk."""
+        words = self.config.task.vocabulary
+        return " ".join(words[token] for token in ids if token < len(words))
 
-def said(ids: list[int]) -> str:
-    """Words of a talk."""
-    return " ".join(VOCABULARY[token] for token in ids if token < len(VOCABULARY))
-
-
-def ids_of(words: str) -> list[int]:
-    """``said``, the other way round."""
-    return [INDEX[word] for word in words.split()]
+    def ids_of(self, words: str) -> list[int]:
+        """``said``, the other way round."""
+        return [self.config.index[word] for word in words.split()]
 
 
 def begins_with_answer(prompt: str, answer: str, row: Row) -> float:
