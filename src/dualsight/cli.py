@@ -21,6 +21,7 @@ from dualsight.extras import install
 
 Control = Literal["none", "blind", "deaf"]
 Split = Literal["train", "val_seen", "val_unseen", "test"]
+Suite = Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk", "housetalk", "questions"]
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "janus_vln_tiny"
 """The shipped navigator, in a checkout."""
@@ -92,7 +93,7 @@ def evaluate(
     mirror: bool = False,
     seed: int = 0,
     rows: PositiveInt = 4,
-    suite: Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk", "questions"] | None = None,
+    suite: Suite | None = None,
     model: Path | None = None,
     count: PositiveInt | None = None,
     prompts: Path | None = None,
@@ -127,7 +128,7 @@ def evaluate(
         rows: episodes walked side by side.
         suite: judge a Janus instead: janus-house asks about scenes and rooms, geneval-shapes has it draw; geneval and
             dpg have it draw the prompts of a file. Or a VisMem: gridtalk asks about an image long after it was seen,
-            questions asks any VLM what stands in a file.
+            housetalk about the surroundings in a house, questions asks any VLM what stands in a file.
         model: that model's folder.
         count: of a suite, questions of each kind, prompts of each category, or talks; of a file, pictures of each
             prompt.
@@ -153,10 +154,12 @@ def evaluate(
         result = questions.evaluate(remembering, task.rows, task.reward, task.decode, memory, seed=seed, out=out)
         print(question_line(result))
         return
-    if suite == "gridtalk":
+    if suite in ("gridtalk", "housetalk"):
         from dualsight.bench.gridtalk import evaluate_folder
         from dualsight.bench.gridtalk import last_line as talk_line
 
+        if suite == "housetalk" and model is None:
+            raise ValueError("no model for this suite is shipped: --model FOLDER, with its policy and its memory")
         print(talk_line(evaluate_folder(model or VISMEM, memory, seed, count or 512, out)))
         return
     if suite:
@@ -523,6 +526,22 @@ def data_rooms(out: Path, house_seeds: str, per_house: PositiveInt = 48, seed: i
     collect(seed_range(house_seeds), out, per_house, seed=seed)
 
 
+def data_views(out: Path, house_seeds: str, per_house: PositiveInt = 48, seed: int = 0) -> None:
+    """Take pictures of what is around one in generated houses, four views in each, labelled with what they show, a
+    shard for each house.
+
+    Args:
+        out: folder of the shards; those that are there are kept.
+        house_seeds: 0:100 for the houses 0 to 99.
+        per_house: pictures of each.
+        seed: of places and directions.
+    """
+    from dualsight.envs.houses import seed_range
+    from dualsight.train.rooms import collect_views
+
+    collect_views(seed_range(house_seeds), out, per_house, seed=seed)
+
+
 def train_codec(
     data: str | list[str],
     out: Path,
@@ -693,29 +712,38 @@ def train_janus(
 
 def train_policy(
     out: Path,
-    size: Literal["small", "full"] = "full",
+    size: Literal["small", "full", "house"] = "full",
+    data: Path | None = None,
     steps: PositiveInt = 1200,
     batch: PositiveInt = 64,
     learning_rate: float = 2e-3,
     interleaved: float = 0.1,
     seed: int = 0,
 ) -> None:
-    """Train the small VLM that talks about grids, for memory to be put around.
+    """Train the small VLM that talks about grids or houses, for memory to be put around.
 
     Args:
         out: checkpoints, and the model at the end. The same command resumes.
-        size: small is a grid of nine cells of which only colours are asked.
+        size: small is a grid of nine cells of which only colours are asked; house talks about pictures of houses.
+        data: these pictures, the folder of `data views`.
         steps: of the optimiser.
         batch: talks per step and process.
         learning_rate: its peak.
         interleaved: share of questions behind which the image is shown once more.
         seed: of weights and talks.
     """
-    from dualsight.inference.grid_vlm import FULL, SMALL
+    from dataclasses import replace
+
+    from dualsight.inference.grid_vlm import FULL, HOUSE, SMALL, with_views
     from dualsight.train.gridtalk import policy_run, pretrain_policy
 
+    config = {"small": SMALL, "full": FULL, "house": HOUSE}[size]
+    if size == "house" and not data:
+        raise ValueError("say where the pictures are: --data FOLDER, which `dualsight data views` wrote")
+    if data:
+        config = replace(config, task=with_views(config.task, data))
     run = policy_run(out, steps, batch=batch, learning_rate=learning_rate, seed=seed)
-    pretrain_policy({"small": SMALL, "full": FULL}[size], run, interleaved)
+    pretrain_policy(config, run, interleaved)
 
 
 def train_memory(
@@ -733,13 +761,14 @@ def train_memory(
     share: float = 0.5,
     seed: int = 0,
 ) -> None:
-    """Warm start of a memory: right answers, through memories put into them. Talks about grids teach where to look in
-    the image first.
+    """Warm start of a memory: right answers, through memories put into them. Talks teach where to look in the image
+    first.
 
     Args:
         vlm: a folder with a VLM of transformers, or an output of `train policy`; it stays frozen.
         out: checkpoints, and the memory at the end. The same command resumes.
-        data: lines of JSON with question, answer and image (or whole conversations); talks about grids for a policy.
+        data: lines of JSON with question, answer and image (or whole conversations). A policy needs none, or, where it
+            talks about houses, the folder of `data views`.
         kinds: which memories are trained.
         queries: K; 4 around a policy, 8 around others.
         short: latents of a short memory; 4, 8.
@@ -755,6 +784,7 @@ def train_memory(
 
     import torch
 
+    from dualsight.data.housetalk import is_views
     from dualsight.inference.grid_vlm import MEMORY
     from dualsight.models.vismem import KINDS, VisMem, VisMemConfig
     from dualsight.train import gridtalk, sft
@@ -764,8 +794,9 @@ def train_memory(
     sizes = given(queries=queries, short=short, long=long, width=width)
     settings = given(batch=batch, learning_rate=learning_rate, seed=seed)
     task = task_of(vlm, data, "exact", seed)
-    if data is None:
-        gridtalk.warm_start(vlm, replace(MEMORY, **sizes), gridtalk.memory_run(out, steps, **settings), chosen)
+    if data is None or is_views(data):
+        run = gridtalk.memory_run(out, steps, **settings)
+        gridtalk.warm_start(vlm, replace(MEMORY, **sizes), run, chosen, views=data)
         return
     torch.manual_seed(seed)
     memory = VisMem(task.vlm, task.delimiters, replace(VisMemConfig(), **sizes))
@@ -802,7 +833,8 @@ def train_grpo(
         out: checkpoints, metrics.jsonl, and the memory at the end. The same command resumes.
         stage: memory trains what is formed, invocation when it is called.
         memory: the one to begin with, of `train memory` or of this command; without it a new one.
-        data: lines of JSON with question, answer and image (or whole conversations); talks about grids for a policy.
+        data: lines of JSON with question, answer and image (or whole conversations). A policy needs none, or, where it
+            talks about houses, the folder of `data views`.
         reward: exact, numeric, choice, or module:function on the Python path.
         steps: of the optimiser.
         learning_rate: its peak; the paper's for the stage where it is not given.
@@ -1047,6 +1079,7 @@ COMMANDS: dict[str, Any] = {
         "episodes": data_episodes,
         "walks": data_walks,
         "rooms": data_rooms,
+        "views": data_views,
         "validate": data_validate,
     },
     "train": {

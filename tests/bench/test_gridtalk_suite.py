@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, play_all, summary
+from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, play_all, summary, take_views
 from dualsight.checkpoints.vismem import save_memory
-from dualsight.cli import VISMEM
+from dualsight.cli import VISMEM, main
 from dualsight.data.gridtalk import COLORS
 from dualsight.data.talks import MARK
-from dualsight.inference.grid_vlm import SMALL, new_policy, save_policy
+from dualsight.inference.grid_vlm import SMALL, load_policy, new_policy, save_policy
 from dualsight.models.vismem import Mode, VisMem, VisMemConfig
 
 
@@ -123,7 +123,40 @@ def test_a_folder_is_evaluated(memory, tmp_path, capsys):
     save_memory(memory, tmp_path / "memory")
     result = evaluate_folder(tmp_path, "always", 5, talks=4)
     assert result.calls == {"color": 1.0}
-    assert "GridTalk" in capsys.readouterr().out
+    assert "memory always" in capsys.readouterr().out
+
+
+def test_talks_about_houses_from_pictures_to_figures(tmp_path, monkeypatch, capsys):
+    """As a user types it, in miniature; the test set is of other houses than the training."""
+    taken = []
+
+    def few(folder, seed, side):
+        taken.append(seed)
+        take_views(folder, seed, side, houses=1, per_house=3)
+
+    monkeypatch.setattr("dualsight.bench.gridtalk.take_views", few)
+    main(["data", "views", f"--out={tmp_path}/views", "--house-seeds=3:4", "--per-house=4"])
+    policy = ["train", "policy", "--size=house", f"--out={tmp_path}/model/policy", "--steps=1", "--batch=2"]
+    with pytest.raises(SystemExit):
+        main(policy)
+    assert "--data FOLDER" in capsys.readouterr().err
+    main([*policy, f"--data={tmp_path}/views"])
+    assert "views" not in (tmp_path / "model" / "policy" / "config.json").read_text()
+    main(
+        ["train", "memory", f"--vlm={tmp_path}/model/policy", f"--out={tmp_path}/model/memory",
+         f"--data={tmp_path}/views", "--steps=1", "--batch=2"]
+    )  # fmt: skip
+    main(["eval", "--suite=housetalk", f"--model={tmp_path}/model", "--memory=always+short", "--count=2", "--seed=4"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("overall=") and taken == [4]
+    with pytest.raises(SystemExit):
+        main(["eval", "--suite=housetalk"])
+    assert "--model FOLDER" in capsys.readouterr().err
+
+
+def test_pictures_are_not_for_grids(memory, tmp_path):
+    save_policy(memory.vlm, SMALL, tmp_path)
+    with pytest.raises(ValueError, match="grids are drawn as they are asked for"):
+        load_policy(tmp_path, tmp_path)
 
 
 def test_the_shipped_memory_is_used():

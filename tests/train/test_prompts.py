@@ -14,7 +14,7 @@ from dualsight.data.rows import BadData
 from dualsight.data.talks import MARK
 from dualsight.inference.grid_vlm import MEMORY, SMALL, load_policy
 from dualsight.train.gridtalk import pretrain_policy, warm_start
-from dualsight.train.prompts import ChatPrompts, GridPrompts, begins_with_answer, task_of
+from dualsight.train.prompts import ChatPrompts, TalkPrompts, begins_with_answer, task_of
 from dualsight.train.trainer import Run
 
 
@@ -68,7 +68,7 @@ def test_what_is_no_question_is_named_with_its_line(lines):
 
 
 def test_a_talk_ends_at_a_delimiter_and_its_answer_follows():
-    rows = GridPrompts(SMALL, 40, 3, 12)
+    rows = TalkPrompts(SMALL, 40, 3, 12)
     questions = set()
     for row in (rows[i] for i in range(40)):
         ids = row["inputs"]["input_ids"][0].tolist()
@@ -78,7 +78,7 @@ def test_a_talk_ends_at_a_delimiter_and_its_answer_follows():
         assert begins_with_answer("", row["answer"] + " um ask", row) == 1.0
         assert begins_with_answer("", row["answer"].rsplit(" ", 1)[0], row) == 0.0
     assert min(questions) == 1 and max(questions) == 12
-    assert rows[7]["prompt"] == GridPrompts(SMALL, 9, 3, 12)[7]["prompt"]
+    assert rows[7]["prompt"] == TalkPrompts(SMALL, 9, 3, 12)[7]["prompt"]
 
 
 def test_both_stages_from_the_command_line(tmp_path):

@@ -1,4 +1,4 @@
-"""Talks about grids, played with memory in any mode: ``dualsight eval --suite gridtalk --memory MODE``.
+"""Talks about grids or houses, played with memory in any mode: ``dualsight eval --suite gridtalk --memory MODE``.
 
 The questions are given, the answers are the model's: at every delimiter it may call memory (or is made to), then it
 says one word, which is right or wrong. Its later questions follow upon the right answers, so that one mistake costs
@@ -9,8 +9,9 @@ windows of the layers leads from the image there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,13 @@ from rich.table import Table
 
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
+from dualsight.data.housetalk import HouseTalk, write_views
 from dualsight.data.talks import ANSWER, ASKED, MARK, Talk, gaps
-from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared
+from dualsight.envs.sim.house import load, load_navmesh
+from dualsight.envs.sim.raster import Rasteriser
+from dualsight.envs.sim.splits import SPLITS
+from dualsight.envs.sim.surroundings import surroundings
+from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared, with_views
 from dualsight.models.vismem import KINDS, Kind, Mode, VisMem
 
 BATCH = 64
@@ -257,11 +263,30 @@ def play_all(
 
 
 def evaluate_folder(folder: Path, mode: str, seed: int, talks: int = 512, out: Path | None = None) -> Result:
-    """The memory in ``folder/memory`` around the policy in ``folder/policy``; prints a table."""
+    """The memory in ``folder/memory`` around the policy in ``folder/policy``; prints a table. Talks about houses are
+    about houses of the test split, others for every seed."""
     vlm, config = load_policy(folder / "policy")
-    result = evaluate(load_memory(vlm, folder / "memory"), config, mode, seed, talks, out=out)
+    memory = load_memory(vlm, folder / "memory")
+    if isinstance(config.task, HouseTalk):
+        with TemporaryDirectory() as views:
+            take_views(Path(views), seed, config.task.view)
+            config = replace(config, task=with_views(config.task, Path(views)))
+            result = evaluate(memory, config, mode, seed, talks, out=out)
+    else:
+        result = evaluate(memory, config, mode, seed, talks, out=out)
     Console().print(table(result))
     return result
+
+
+def take_views(folder: Path, seed: int, side: int, houses: int = 12, per_house: int = 24) -> None:
+    """Pictures of some houses of the test split, for `HouseTalk`."""
+    rng = np.random.default_rng((seed, 78))
+    chosen = rng.choice(len(SPLITS["test"]), houses, replace=False)
+    for number in track(chosen.tolist(), "taking pictures", transient=True):
+        house = load(SPLITS["test"][number])
+        pictures = surroundings(house, load_navmesh(house), Rasteriser(house.scene), per_house, rng, side)
+        if pictures:
+            write_views(folder / f"views-{house.seed:06d}.safetensors", pictures)
 
 
 def sentences_of(config: PolicyConfig) -> int:
@@ -271,7 +296,7 @@ def sentences_of(config: PolicyConfig) -> int:
 
 def table(result: Result) -> Table:
     """By type, all and late."""
-    found = Table(title=f"GridTalk, memory {result.memory}, {result.talks} talks, seed {result.seed}")
+    found = Table(title=f"Talks, memory {result.memory}, {result.talks} talks, seed {result.seed}")
     for name in ("type", "right", "late", "calls per question"):
         found.add_column(name, justify="left" if name == "type" else "right")
     for kind in result.by_type:

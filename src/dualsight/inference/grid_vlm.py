@@ -1,4 +1,4 @@
-"""A small VLM that talks about grids, and how a batch of talks is laid out for it and for memory around it.
+"""A small VLM that talks about grids or houses, and how a batch of talks is laid out for it and for memory around it.
 
 It is an InternVL of TINY size whose language model sees a sliding window: the image is out of reach after a while by
 construction, and nothing that it does afterwards can look at it again. What runs around it runs around a released VLM.
@@ -7,7 +7,7 @@ construction, and nothing that it does afterwards can look at it again. What run
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Inter
 
 from dualsight.checkpoints.weights import WeightFiles, load_weights, read_config, save_weights, write_json
 from dualsight.data.gridtalk import GridTalk
-from dualsight.data.talks import ANSWER, ASKED, MARK, SENTENCE, Talk, filler, gaps
+from dualsight.data.housetalk import TYPES as HOUSE_TYPES
+from dualsight.data.housetalk import HouseTalk
+from dualsight.data.talks import ANSWER, ASKED, MARK, SENTENCE, Talk, TalkTask, filler, gaps
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import Kind, VisMem, VisMemConfig
 from dualsight.nn.config import build
@@ -32,7 +34,7 @@ PATCH = 8
 class PolicyConfig:
     """Sizes of the small VLM."""
 
-    task: GridTalk = field(default_factory=GridTalk)
+    task: GridTalk | HouseTalk = field(default_factory=GridTalk)
     taught: tuple[str, ...] = ("color", "fine", "count", "text")
     """Questions of its pre-training. It is not told which kind a colour and a bar make: memory has to be."""
     merge: int = 2
@@ -72,6 +74,8 @@ class PolicyConfig:
 SMALL = PolicyConfig(GridTalk(size=3, colors=4, types=("color",)), ("color",), 1, 48, 2, 64, 3, 4, 16)
 """Nine cells and four colours, on which a spike passed the gate."""
 FULL = PolicyConfig()
+HOUSE = PolicyConfig(HouseTalk(), HOUSE_TYPES, vision_width=144, vision_layers=4)
+"""Four views of 8 x 8 patches: 64 visual tokens."""
 MEMORY = VisMemConfig(4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64)
 """Of a memory around either."""
 
@@ -180,24 +184,42 @@ def prepared(image: Any) -> Tensor:
     return (torch.from_numpy(image).permute(2, 0, 1).float() / 255 - 0.5) * 4
 
 
+def with_views(task: TalkTask, views: Path) -> HouseTalk:
+    """A task with its pictures.
+
+    Raises:
+        ValueError: it makes its own.
+    """
+    if not isinstance(task, HouseTalk):
+        raise ValueError("views are for a model that talks about houses; grids are drawn as they are asked for")
+    return replace(task, views=str(views))
+
+
 # --- on disk ----------------------------------------------------------------------------------------------------------
 
 
 def save_policy(vlm: InternVLForConditionalGeneration, config: PolicyConfig, folder: Path) -> None:
     """Weights and sizes."""
     save_weights(vlm.state_dict(), folder)
-    write_json(folder / "config.json", {"model_type": "grid_vlm", **asdict(config)})
+    data = asdict(config)
+    data["task"].pop("views", None)  # where the pictures lie on this machine is no property of the model
+    write_json(folder / "config.json", {"model_type": "grid_vlm", **data})
 
 
-def load_policy(folder: Path) -> tuple[InternVLForConditionalGeneration, PolicyConfig]:
+def load_policy(folder: Path, views: Path | None = None) -> tuple[InternVLForConditionalGeneration, PolicyConfig]:
     """What `save_policy` wrote.
+
+    Args:
+        views: of one that talks about houses, the folder of the pictures to talk about.
 
     Raises:
         CheckpointError: there is none, or it is another model's folder.
-        ValueError: its config has what no policy has.
+        ValueError: its config has what no policy has; or pictures for one that talks about grids.
     """
     data = read_config(folder, "grid_vlm", "policy", "dualsight train policy")
     config = build(PolicyConfig, data, f"{folder}/config.json")
+    if views:
+        config = replace(config, task=with_views(config.task, views))
     vlm = new_policy(config)
     load_weights(vlm, WeightFiles(folder))
     return vlm.eval(), config

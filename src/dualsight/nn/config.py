@@ -21,7 +21,7 @@ def build(cls: type[Config], data: dict[str, Any], where: str) -> Config:
         raise ValueError(f"unknown key {', '.join(unknown)} in {where}; known keys: {', '.join(sorted(known))}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     for key, value in values.items():
-        if isinstance(value, dict) and (nested := _dataclass_of(hints[key])):
+        if isinstance(value, dict) and (nested := _dataclass_of(hints[key], value)):
             values[key] = build(nested, value, f"{where}.{key}")
     try:
         return cls(**values)
@@ -29,6 +29,8 @@ def build(cls: type[Config], data: dict[str, Any], where: str) -> Config:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _dataclass_of(hint: Any) -> Any:
-    """The dataclass of ``X`` or ``X | None``; None for another type."""
-    return next((option for option in (hint, *typing.get_args(hint)) if is_dataclass(option)), None)
+def _dataclass_of(hint: Any, data: dict[str, Any]) -> Any:
+    """The dataclass of ``X`` or ``X | None``, of several the first that has all keys; None for another type."""
+    options: list[Any] = [option for option in (hint, *typing.get_args(hint)) if is_dataclass(option)]
+    fitting = [option for option in options if set(data) <= {f.name for f in fields(option)}]
+    return next(iter(fitting or options), None)

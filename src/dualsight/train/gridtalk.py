@@ -1,4 +1,4 @@
-"""A small VLM that talks about grids, and memory for it: pre-training, then warm start, on ``data.gridtalk``.
+"""A small VLM that talks about grids or houses, and memory for it: pre-training, then warm start, on ``data.talks``.
 
 The policy learns with the image in reach; then it is frozen. A policy that is to read memory should have met visual
 tokens in the middle of a text, as VLMs trained on interleaved images have: a share of its delimiters is followed by the
@@ -233,14 +233,16 @@ def warm_start(
     kinds: Sequence[Kind] = KINDS,
     types: tuple[str, ...] = (),
     init: Path | None = None,
+    views: Path | None = None,
 ) -> Path:
     """Train a memory around the policy in a folder and write it to ``run.out``; returns that folder.
 
     Args:
         types: of the questions that it learns from; the policy's by default.
         init: a memory to go on from.
+        views: the pictures, where it talks about houses.
     """
-    vlm, of_policy = load_policy(policy)
+    vlm, of_policy = load_policy(policy, views)
     of_policy = replace(of_policy, task=replace(of_policy.task, types=types or of_policy.task.types))
     torch.manual_seed(run.seed)
     memory = load_memory(vlm, init) if init else VisMem(vlm, [MARK[";"]], config)

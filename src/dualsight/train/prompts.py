@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 
 from dualsight.checkpoints.weights import CheckpointError
+from dualsight.data.housetalk import is_views
 from dualsight.data.json_chats import JsonLines
 from dualsight.data.named import function_of
 from dualsight.data.reader import Chats
@@ -36,18 +37,18 @@ class Task(NamedTuple):
 
 
 def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
-    """Chats for a VLM of transformers; talks about grids for a policy of ours.
+    """Chats for a VLM of transformers; talks about grids or houses for a policy of ours.
 
     Raises:
         CheckpointError: the folder holds no VLM, or one of transformers without data.
         ValueError: there is no such reward.
     """
-    if data is None:
+    if data is None or is_views(data):
         try:
-            vlm, config = load_policy(folder)
+            vlm, config = load_policy(folder, data)
         except CheckpointError as error:
             raise CheckpointError(f"{error}; for a VLM of transformers say what it is asked: --data") from error
-        rows = GridPrompts(config, 1_000_000, seed, 2 * config.late)
+        rows = TalkPrompts(config, 1_000_000, seed, 2 * config.late)
         return Task(vlm, [MARK[";"]], rows, begins_with_answer, rows.said, rows.ids_of)
     return chat_task(folder, data, reward)[0]
 
@@ -126,9 +127,9 @@ def _parts(text: str, images: Any) -> list[dict[str, Any]]:
     return parts
 
 
-class GridPrompts:
-    """Talks about grids, each up to a delimiter: what is asked last may be early or late. Row ``i`` follows from
-    ``seed`` and ``i``."""
+class TalkPrompts:
+    """Talks about grids or houses, each up to a delimiter: what is asked last may be early or late. Row ``i`` follows
+    from ``seed`` and ``i``."""
 
     def __init__(self, config: PolicyConfig, rows: int, seed: int, most: int):
         """

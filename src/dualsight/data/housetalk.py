@@ -1,0 +1,247 @@
+"""HouseTalk: talks (``talks``) about what one sees around oneself in a generated house, four views in one picture.
+
+=======  ==============================  ===================  =====================================================
+type     question                        answer               needs
+=======  ==============================  ===================  =====================================================
+color    ``ask sofa color``              ``sofa : red``       the only one of its kind
+count    ``ask chair many``              ``chair : two``      all views
+where    ``ask bed where``               ``bed : behind``     which view it is in, if any: ahead, right, left, behind
+side     ``ask lamp sofa``               ``lamp : left``      which of two things in one view is left of the other
+largest  ``ask behind most``             ``behind : bed``     what fills most of a view
+text     ``ask apple fig``               ``last : fig``       nothing but what was just said
+=======  ==============================  ===================  =====================================================
+
+The pictures are collected beforehand (``dualsight data views``). A question is asked only where its answer is beyond
+doubt: what is too small to be seen well, but is there, is not asked about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from dualsight.data.files import replacing
+from dualsight.data.talks import ANSWER, ASKED, FILLERS, SPECIAL, Sentence, Talk, question, repeat
+from dualsight.types import Frame
+
+DIRECTIONS = ("ahead", "right", "left", "behind")
+COLORS = (
+    "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige", "white", "grey", "black",
+)  # fmt: skip
+NUMBERS = ("one", "two", "three", "four", "five", "six")
+FRUITS = ("apple", "pear", "plum", "fig", "lime", "kiwi")
+CATEGORIES = (
+    "aquarium", "armchair", "barrel", "bathtub", "bed", "bedside table", "bench", "bidet", "bookcase", "box",
+    "briefcase", "bunk bed", "cabinet", "cactus", "chair", "clock", "coat rack", "coffee table", "cooktop",
+    "corner sofa", "crate", "crib", "cuckoo clock", "cupboard", "curtain", "desk", "desk lamp", "dining table",
+    "drafting table", "dresser", "dustbin", "fan", "fire extinguisher", "fireplace", "floor lamp", "flowers",
+    "foosball table", "fridge", "grandfather clock", "guitar", "ironing board", "kitchen counter", "kitchen island",
+    "laundry basket", "microwave", "mirror", "oven", "painting", "piano", "plant", "pool table", "potted plant",
+    "radiator", "range hood", "rocking horse", "round table", "rug", "shelf", "shoe cabinet", "shower", "side table",
+    "sideboard", "sink", "sofa", "speaker", "stool", "storage rack", "stove", "table", "table lamp", "teddy bear",
+    "television", "toilet", "towel rack", "treadmill", "tv stand", "vase", "wall cabinet", "wall light", "wall shelf",
+    "wardrobe", "washbasin", "washing machine", "water heater", "whiteboard",
+)  # fmt: skip
+"""What the houses may hold."""
+TYPES = ("color", "count", "where", "side", "largest", "text")
+VOCABULARY: tuple[str, ...] = (
+    *SPECIAL, *FILLERS, *FRUITS, "first", "last", "color", "many", "where", "most", "nowhere", *DIRECTIONS, *COLORS,
+    *NUMBERS, *(category.replace(" ", "_") for category in CATEGORIES),
+)  # fmt: skip
+VISIBLE = 0.02
+"""Share of a view from which on a thing is well seen."""
+COLORED = 0.04
+"""Share from which on its colour is."""
+APART = 0.2
+"""So far are two things apart, in widths of a view, of which one is left of the other."""
+LARGER = 1.5
+"""The largest thing of a view is larger than the next by this factor."""
+ABSENT = 1
+"""Things that are nowhere: so many of a picture are asked about."""
+SINGLE = 0.3
+"""Share of the things that are alone of their kind which are counted: else "one" would nearly always be right."""
+
+
+class Seen(NamedTuple):
+    """A thing in the view that shows most of it."""
+
+    category: str
+    color: str
+    """"" where no word fits."""
+    direction: str
+    share: float
+    """Of that view."""
+    x: float
+    """Its middle in that view, 0 left to 1 right."""
+
+
+class Around(NamedTuple):
+    """A picture of four views."""
+
+    image: Frame
+    things: tuple[Seen, ...]
+
+
+class Labelled(Protocol):
+    """What ``envs.sim.surroundings`` takes."""
+
+    @property
+    def image(self) -> Frame: ...
+    @property
+    def things(self) -> Sequence[Any]: ...
+
+
+@dataclass(frozen=True)
+class HouseTalk:
+    """What is asked, and of which pictures."""
+
+    types: tuple[str, ...] = TYPES
+    fillers: int = 3
+    """At most so many words between sentences."""
+    view: int = 64
+    """Pixels a side of each of the four views."""
+    views: str = ""
+    """The folder of the pictures (``dualsight data views``). A policy's config does not keep it."""
+
+    vocabulary: ClassVar[tuple[str, ...]] = VOCABULARY
+    subjects: ClassVar[int] = 24
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.types) - set(TYPES) or not self.types:
+            raise ValueError(f"no questions of type {unknown}; there are {', '.join(TYPES)}")
+
+    @property
+    def side(self) -> int:
+        return 2 * self.view
+
+    def sample(self, sentences: int, rng: np.random.Generator, types: Sequence[str] = (), among: int = 0) -> Talk:
+        """A picture and questions about it in any order; see `TalkTask.sample`. Where a picture gives fewer, words are
+        asked about. Things have no order, so ``among`` does nothing.
+
+        Raises:
+            ValueError: the task knows no pictures, or they have another size.
+        """
+        if not self.views:
+            raise ValueError("talks about houses need pictures: give the folder that `dualsight data views` wrote")
+        pictures = read_views(self.views)
+        around = pictures[int(rng.integers(len(pictures)))]
+        if around.image.shape[0] != self.side:
+            raise ValueError(f"pictures of {around.image.shape[0]} pixels in {self.views}; expected {self.side}")
+        open_ = [one for one in questions(around, rng) if one.type in self.types]
+        rng.shuffle(open_)
+        if types:  # those first that are wanted
+            open_.sort(key=lambda one: one.type not in types)
+        asked: list[Sentence] = []
+        words = "text" in self.types and not types
+        most = sentences - (sentences // len(self.types) if words else 0)
+        while open_ and len(asked) < most:
+            asked.append(open_.pop(0))
+            open_ = [one for one in open_ if not _same(one, asked[-1])]
+        said = [*asked, *(repeat(FRUITS, rng) for _ in range(sentences - len(asked)))]
+        return Talk(around.image, around, tuple(said[i] for i in rng.permutation(sentences)))
+
+    def answer_about(self, other: Talk, sentence: Sentence) -> str:
+        """Empty where that picture has no such question."""
+        if sentence.subject < 0:
+            return sentence.words[ANSWER]
+        if sentence.type == "where" and not any(_word(t.category) == sentence.words[1] for t in other.content.things):
+            return "nowhere"
+        same = (q for q in questions(other.content) if q.words[:ASKED] == sentence.words[:ASKED])
+        return next((q.words[ANSWER] for q in same), "")
+
+
+def questions(around: Around, rng: np.random.Generator | None = None) -> Iterator[Sentence]:
+    """All that can be asked of a picture beyond doubt; with ``rng`` also where some things are that are not there."""
+    kinds = defaultdict(list)
+    for thing in around.things:
+        kinds[thing.category].append(thing)
+    certain = {kind: those for kind, those in kinds.items() if all(thing.share >= VISIBLE for thing in those)}
+    for kind, those in certain.items():
+        word, number = _word(kind), CATEGORIES.index(kind)
+        if len(those) == 1 and those[0].color and those[0].share >= COLORED:
+            yield question("color", (word, "color"), word, those[0].color, number)
+        if len(those) <= len(NUMBERS) and (len(those) > 1 or rng is None or rng.random() < SINGLE):
+            yield question("count", (word, "many"), word, NUMBERS[len(those) - 1], number)
+        if len({thing.direction for thing in those}) == 1:
+            yield question("where", (word, "where"), word, those[0].direction, number)
+    single = sorted((those[0] for those in certain.values() if len(those) == 1), key=lambda thing: thing.category)
+    for a, b in combinations(single, 2):
+        if a.direction == b.direction and abs(a.x - b.x) >= APART:
+            word, side = _word(a.category), "left" if a.x < b.x else "right"
+            yield question("side", (word, _word(b.category)), word, side, CATEGORIES.index(a.category))
+    for direction in DIRECTIONS:
+        shares = sorted(((t.share, t.category) for t in around.things if t.direction == direction), reverse=True)
+        if shares and shares[0][0] >= COLORED and (len(shares) == 1 or shares[0][0] >= LARGER * shares[1][0]):
+            answer = _word(shares[0][1])
+            yield question("largest", (direction, "most"), direction, answer, DIRECTIONS.index(direction))
+    absent = [kind for kind in CATEGORIES if kind not in kinds]
+    for number in rng.choice(len(absent), ABSENT, replace=False) if rng else ():
+        word = _word(absent[number])
+        yield question("where", (word, "where"), word, "nowhere", CATEGORIES.index(absent[number]))
+
+
+def _same(one: Sentence, other: Sentence) -> bool:
+    """Does one of the two say where a thing is, the other that this thing is the largest there?"""
+    where, largest = (one, other) if one.type == "where" else (other, one)
+    return (where.type, largest.type) == ("where", "largest") and where.words[1] == largest.words[ANSWER]
+
+
+def _word(category: str) -> str:
+    return category.replace(" ", "_")
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+
+def write_views(path: Path, pictures: Sequence[Labelled]) -> None:
+    """Write a shard, ``views-*.safetensors``.
+
+    Raises:
+        ValueError: there are no pictures.
+        NotWritten: the disk is full.
+    """
+    if not pictures:
+        raise ValueError(f"no pictures to write to {path}")
+    labels = [
+        [[t.category, t.color, t.direction, round(t.share, 4), round(t.x, 3)] for t in p.things] for p in pictures
+    ]
+    with replacing(path) as temporary:
+        save_file({"images": np.stack([p.image for p in pictures])}, temporary, {"things": json.dumps(labels)})
+
+
+def is_views(folder: Path) -> bool:
+    """Did `write_views` write there?"""
+    return any(folder.glob("views-*.safetensors"))
+
+
+@lru_cache(maxsize=4)
+def read_views(folder: str) -> list[Around]:
+    """All pictures in the shards of a folder.
+
+    Raises:
+        FileNotFoundError: there are no shards.
+        ValueError: a file has no labels, or other ones.
+    """
+    pictures = []
+    for path in sorted(Path(folder).glob("views-*.safetensors")):
+        with safe_open(path, framework="np") as file:
+            labels = json.loads((file.metadata() or {}).get("things", "[]"))
+            images = file.get_tensor("images")
+        if len(labels) != len(images):
+            raise ValueError(f"{path} is no shard of views: {len(images)} images, {len(labels)} labels")
+        pictures += [
+            Around(image, tuple(Seen(*thing) for thing in things)) for image, things in zip(images, labels, strict=True)
+        ]
+    if not pictures:
+        raise FileNotFoundError(f"no shards of views in {folder}: run `dualsight data views` first")
+    return pictures

@@ -1,0 +1,124 @@
+"""Talks about surroundings: what is asked is beyond doubt, and no question gives another's answer away."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dualsight.data.housetalk import (
+    CATEGORIES,
+    COLORS,
+    TYPES,
+    VOCABULARY,
+    Around,
+    HouseTalk,
+    Seen,
+    is_views,
+    questions,
+    read_views,
+    write_views,
+)
+from dualsight.data.talks import ANSWER, ASKED, SENTENCE, SPECIAL
+from dualsight.envs.sim.landmarks import SALIENCE
+
+IMAGE = np.zeros((128, 128, 3), np.uint8)
+AROUND = Around(
+    IMAGE,
+    (
+        Seen("bed", "red", "behind", 0.3, 0.5),
+        Seen("table lamp", "white", "behind", 0.05, 0.1),
+        Seen("chair", "blue", "left", 0.05, 0.2),
+        Seen("chair", "green", "ahead", 0.04, 0.7),
+        Seen("desk", "brown", "left", 0.03, 0.6),
+        Seen("vase", "pink", "ahead", 0.001, 0.5),
+    ),
+)
+
+
+def asked(around):
+    return {" ".join(one.words[1:3]): one.words[ANSWER] for one in questions(around)}
+
+
+def test_answers_are_true_and_beyond_doubt():
+    assert asked(AROUND) == {
+        "bed color": "red", "table_lamp color": "white",  # the desk is too small to tell its colour
+        "bed many": "one", "table_lamp many": "one", "desk many": "one", "chair many": "two",
+        "bed where": "behind", "table_lamp where": "behind", "desk where": "left",  # one chair here, one there
+        "bed table_lamp": "right",
+        "behind most": "bed", "left most": "chair", "ahead most": "chair",
+    }  # fmt: skip
+
+
+def test_what_is_only_just_there_is_not_asked_about():
+    assert not any("vase" in words for words in asked(AROUND))
+    rng = np.random.default_rng(0)
+    absent = {one.words[1] for _ in range(200) for one in questions(AROUND, rng) if one.words[ANSWER] == "nowhere"}
+    assert len(absent) > 30 and not absent & {"vase", "bed", "chair"}
+
+
+def test_the_vocabulary_has_every_word_once():
+    assert len(set(VOCABULARY)) == len(VOCABULARY) and VOCABULARY[: len(SPECIAL)] == SPECIAL
+    assert set(CATEGORIES) == set(SALIENCE), "what the houses may hold"
+    assert all(word in VOCABULARY for one in questions(AROUND) for word in one.words)
+    assert all(len(one.words) == SENTENCE for one in questions(AROUND))
+
+
+@pytest.fixture
+def task(tmp_path):
+    other = Around(IMAGE + 9, (Seen("bed", "blue", "left", 0.5, 0.5), Seen("sofa", "red", "ahead", 0.2, 0.5)))
+    write_views(tmp_path / "views-000001.safetensors", [AROUND, other])
+    return replace(HouseTalk(), views=str(tmp_path))
+
+
+def test_pictures_come_back_from_disk(task, tmp_path):
+    first, second = read_views(task.views)
+    assert first.things == AROUND.things and np.array_equal(second.image, IMAGE + 9)
+    assert is_views(tmp_path) and not is_views(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="dualsight data views"):
+        read_views(str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="no pictures"):
+        write_views(tmp_path / "views-2.safetensors", [])
+
+
+def test_nothing_is_asked_twice_or_told_by_another_question(task):
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        talk = task.sample(12, rng)
+        image = [one for one in talk.sentences if one.type != "text"]
+        assert len(talk.sentences) == 12 and len({one.words[:ASKED] for one in image}) == len(image)
+        where = {(one.words[1]) for one in image if one.type == "where"}
+        assert not where & {one.words[ANSWER] for one in image if one.type == "largest"}
+    assert {one.type for _ in range(30) for one in task.sample(12, rng).sentences} == set(TYPES)
+
+
+def test_wanted_types_come_first(task):
+    talk = replace(task, types=("color", "where")).sample(2, np.random.default_rng(2), ("color",) * 2)
+    assert "color" in {one.type for one in talk.sentences} and all(one.type != "text" for one in talk.sentences)
+
+
+def test_the_answer_about_another_picture(task):
+    rng = np.random.default_rng(0)
+    talks = [task.sample(3, rng) for _ in range(20)]
+    mine, other = (next(t for t in talks if (t.image[0, 0, 0] == 0) == here) for here in (True, False))
+    ask = {" ".join(one.words[1:3]): one for one in questions(AROUND)}
+    assert task.answer_about(other, ask["bed color"]) == "blue"
+    assert task.answer_about(other, ask["bed where"]) == "left"
+    assert task.answer_about(other, ask["desk where"]) == "nowhere"
+    assert task.answer_about(other, ask["chair many"]) == ""
+    assert task.answer_about(mine, ask["chair many"]) == "two"
+
+
+def test_what_a_task_cannot_be():
+    with pytest.raises(ValueError, match="no questions of type"):
+        HouseTalk(types=("color", "smell"))
+    with pytest.raises(ValueError, match="need pictures"):
+        HouseTalk().sample(3, np.random.default_rng(0))
+
+
+def test_pictures_of_another_size_are_refused(task):
+    with pytest.raises(ValueError, match=r"128 pixels .* expected 64"):
+        replace(task, view=32).sample(3, np.random.default_rng(0))
+
+
+def test_colours_are_words():
+    assert set(COLORS) <= set(VOCABULARY)
