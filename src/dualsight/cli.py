@@ -155,8 +155,8 @@ def evaluate(
         print(question_line(result))
         return
     if suite in ("gridtalk", "housetalk"):
-        from dualsight.bench.gridtalk import evaluate_folder
-        from dualsight.bench.gridtalk import last_line as talk_line
+        from dualsight.bench.talks import evaluate_folder
+        from dualsight.bench.talks import last_line as talk_line
 
         if suite == "housetalk" and model is None:
             raise ValueError("no model for this suite is shipped: --model FOLDER, with its policy and its memory")
@@ -734,8 +734,8 @@ def train_policy(
     """
     from dataclasses import replace
 
-    from dualsight.inference.grid_vlm import FULL, HOUSE, SMALL, with_views
-    from dualsight.train.gridtalk import policy_run, pretrain_policy
+    from dualsight.inference.talk_vlm import FULL, HOUSE, SMALL, with_views
+    from dualsight.train.talks import policy_run, pretrain_policy
 
     config = {"small": SMALL, "full": FULL, "house": HOUSE}[size]
     if size == "house" and not data:
@@ -785,9 +785,9 @@ def train_memory(
     import torch
 
     from dualsight.data.housetalk import is_views
-    from dualsight.inference.grid_vlm import MEMORY
+    from dualsight.inference.talk_vlm import MEMORY
     from dualsight.models.vismem import KINDS, VisMem, VisMemConfig
-    from dualsight.train import gridtalk, sft
+    from dualsight.train import sft, talks
     from dualsight.train.prompts import task_of
 
     chosen: tuple[Any, ...] = KINDS if kinds == "both" else (kinds,)
@@ -795,8 +795,8 @@ def train_memory(
     settings = given(batch=batch, learning_rate=learning_rate, seed=seed)
     task = task_of(vlm, data, "exact", seed)
     if data is None or is_views(data):
-        run = gridtalk.memory_run(out, steps, **settings)
-        gridtalk.warm_start(vlm, replace(MEMORY, **sizes), run, chosen, views=data)
+        run = talks.memory_run(out, steps, **settings)
+        talks.warm_start(vlm, replace(MEMORY, **sizes), run, chosen, views=data)
         return
     torch.manual_seed(seed)
     memory = VisMem(task.vlm, task.delimiters, replace(VisMemConfig(), **sizes))

@@ -3,7 +3,7 @@
 import json
 
 from dualsight.checkpoints.vismem import load_memory
-from dualsight.inference.grid_vlm import load_policy
+from dualsight.inference.talk_vlm import load_policy
 from dualsight.studies.forgetting import LESSONS, STUDY, Budget, run
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualsight.inference.grid_vlm import SMALL, Call, TalkBatch, new_policy
+from dualsight.inference.talk_vlm import SMALL, Call, TalkBatch, new_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
 from dualsight.train.distillation import lesson_loss, usefulness

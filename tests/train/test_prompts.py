@@ -12,9 +12,9 @@ from dualsight.cli import main
 from dualsight.data.json_chats import JsonLines
 from dualsight.data.rows import BadData
 from dualsight.data.talks import MARK
-from dualsight.inference.grid_vlm import MEMORY, SMALL, load_policy
-from dualsight.train.gridtalk import pretrain_policy, warm_start
+from dualsight.inference.talk_vlm import MEMORY, SMALL, load_policy
 from dualsight.train.prompts import ChatPrompts, TalkPrompts, begins_with_answer, task_of
+from dualsight.train.talks import pretrain_policy, warm_start
 from dualsight.train.trainer import Run
 
 

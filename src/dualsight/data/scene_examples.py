@@ -18,10 +18,16 @@ from dualsight.data.scenes import render
 from dualsight.types import IMAGE_MARK, Conversation, Drawing, Frame, Turn
 
 DESCRIBING = ("Describe the picture.", "What does the picture show?", "What do you see?", "Describe this image.")
-MIX = (*("attribute",) * 3, *("count",) * 2, *("relation",) * 3, *EXISTENCE)
-"""How often each kind is asked: colours, shapes and relations take longer to learn than presence."""
-LAYOUTS = ("single", *("pair",) * 2, *("group",) * 3, *("free",) * 3)
-"""How often each layout is asked about: there is little to find, to count or to compare in a picture of one figure."""
+ASKED = {
+    "single": ("attribute", "attribute", *EXISTENCE),
+    "pair": ("attribute", "attribute", *("relation",) * 6, *EXISTENCE),
+    "group": ("attribute", *("count",) * 4, *EXISTENCE),
+    "free": (*("attribute",) * 3, *("count",) * 3, *("relation",) * 4, *EXISTENCE),
+}
+"""How often each kind is asked about scenes of each layout: relations take longest to learn, presence is soon known,
+and where there is one of each there is nothing to count."""
+LAYOUTS = ("single", *("pair",) * 3, *("group",) * 2, *("free",) * 3)
+"""How often each layout is asked about: there is little to find in a picture of one figure."""
 TOLD = 0.5
 """Share of drawings whose caption tells of every figure, mostly with size, texture and place: the more a caption says,
 the more a picture teaches of what words mean (as in the re-captioned data of Betker et al., 2023)."""
@@ -35,7 +41,7 @@ class SceneConversations:
     seed: int = 0
     size: int = 64
     """Pixels a side."""
-    turns: int = 6
+    turns: int = 7
 
     def __len__(self) -> int:
         return self.count
@@ -45,14 +51,15 @@ class SceneConversations:
 
     def __getitem__(self, index: int) -> Conversation:
         rng = _generator(self, index)
-        scene = sample(rng, pick(rng, LAYOUTS))
+        layout = pick(rng, LAYOUTS)
+        scene = sample(rng, layout)
         wanted = int(rng.integers(1, self.turns + 1))
         said: dict[str, Question] = {}
         if rng.random() < 0.2:
             text = pick(rng, DESCRIBING)
             said[text] = Question("description", text, describe(scene))
         while len(said) < wanted:
-            question = ask(scene, pick(rng, MIX), rng)
+            question = ask(scene, pick(rng, ASKED[layout]), rng)
             if question is not None:
                 said.setdefault(question.text, question)
         return conversation(said.values(), render(scene, self.size))

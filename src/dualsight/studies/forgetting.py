@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dualsight.bench.gridtalk import Played, play_all
 from dualsight.bench.scores import score
+from dualsight.bench.talks import Played, play_all
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
 from dualsight.data.gridtalk import GridTalk
 from dualsight.data.talks import MARK
-from dualsight.inference.grid_vlm import MEMORY, SMALL, PolicyConfig, TalkBatch, load_policy
+from dualsight.inference.talk_vlm import MEMORY, SMALL, PolicyConfig, TalkBatch, load_policy
 from dualsight.models.vismem import VisMem
 from dualsight.studies.memory import reward
 from dualsight.studies.study import Claim, Figure, Study, conclude
-from dualsight.train.gridtalk import memory_run, policy_run, pretrain_policy, tune, warm_start
+from dualsight.train.talks import memory_run, policy_run, pretrain_policy, tune, warm_start
 
 LESSONS = ("color", "fine", "count", "kind")
 """One after the other; of each the image is out of reach when it is asked about."""

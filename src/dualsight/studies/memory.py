@@ -16,16 +16,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from dualsight.bench.gridtalk import Played, play_all
 from dualsight.bench.scores import score
+from dualsight.bench.talks import Played, play_all
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
 from dualsight.data.gridtalk import TYPES
-from dualsight.inference.grid_vlm import FULL, MEMORY, SMALL, load_policy
+from dualsight.inference.talk_vlm import FULL, MEMORY, SMALL, load_policy
 from dualsight.studies.study import Claim, Figure, Study, conclude
-from dualsight.train.gridtalk import memory_run, policy_run, pretrain_policy, warm_start
 from dualsight.train.grpo import GRPO, run_of, train
 from dualsight.train.prompts import task_of
+from dualsight.train.talks import memory_run, policy_run, pretrain_policy, warm_start
 
 ARMS = {
     "off": "off",

@@ -18,7 +18,7 @@ from dualsight.data.reader import Chats
 from dualsight.data.rewards import Decode, Reward, Row, exact_match, multiple_choice, numeric_match
 from dualsight.data.rows import BadData
 from dualsight.data.talks import ANSWER, ASKED, MARK, gaps
-from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared
+from dualsight.inference.talk_vlm import PolicyConfig, lay_out, load_policy, prepared
 from dualsight.models.vismem import delimiters_of
 from dualsight.pictures import open_picture
 from dualsight.train.sft import Encode

@@ -22,7 +22,7 @@ from transformers import InternVLForConditionalGeneration
 
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.talks import MARK, SENTENCE
-from dualsight.inference.grid_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
+from dualsight.inference.talk_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.train.distillation import lesson_loss, usefulness

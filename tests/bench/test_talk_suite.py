@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from dualsight.bench.gridtalk import Played, evaluate, evaluate_folder, last_line, play, play_all, summary, take_views
+from dualsight.bench.talks import Played, evaluate, evaluate_folder, last_line, play, play_all, summary, take_views
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.cli import VISMEM, main
 from dualsight.data.gridtalk import COLORS
 from dualsight.data.talks import MARK
-from dualsight.inference.grid_vlm import SMALL, load_policy, new_policy, save_policy
+from dualsight.inference.talk_vlm import SMALL, load_policy, new_policy, save_policy
 from dualsight.models.vismem import Mode, VisMem, VisMemConfig
 
 
@@ -134,7 +134,7 @@ def test_talks_about_houses_from_pictures_to_figures(tmp_path, monkeypatch, caps
         taken.append(seed)
         take_views(folder, seed, side, houses=1, per_house=3)
 
-    monkeypatch.setattr("dualsight.bench.gridtalk.take_views", few)
+    monkeypatch.setattr("dualsight.bench.talks.take_views", few)
     main(["data", "views", f"--out={tmp_path}/views", "--house-seeds=3:4", "--per-house=4"])
     policy = ["train", "policy", "--size=house", f"--out={tmp_path}/model/policy", "--steps=1", "--batch=2"]
     with pytest.raises(SystemExit):

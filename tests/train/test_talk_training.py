@@ -3,10 +3,10 @@
 import torch
 
 from dualsight.checkpoints.vismem import load_memory
-from dualsight.inference.grid_vlm import SMALL, load_policy, new_policy
+from dualsight.inference.talk_vlm import SMALL, load_policy, new_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
-from dualsight.train.gridtalk import (
+from dualsight.train.talks import (
     MemoryTalks,
     MemoryTraining,
     PolicyTalks,

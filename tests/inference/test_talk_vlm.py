@@ -7,7 +7,7 @@ import torch
 from dualsight.checkpoints.weights import CheckpointError
 from dualsight.data.gridtalk import VOCABULARY
 from dualsight.data.talks import MARK
-from dualsight.inference.grid_vlm import FULL, SMALL, Call, TalkBatch, lay_out, load_policy, new_policy, save_policy
+from dualsight.inference.talk_vlm import FULL, SMALL, Call, TalkBatch, lay_out, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
 

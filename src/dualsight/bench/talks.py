@@ -28,7 +28,7 @@ from dualsight.envs.sim.house import load, load_navmesh
 from dualsight.envs.sim.raster import Rasteriser
 from dualsight.envs.sim.splits import SPLITS
 from dualsight.envs.sim.surroundings import surroundings
-from dualsight.inference.grid_vlm import PolicyConfig, lay_out, load_policy, prepared, with_views
+from dualsight.inference.talk_vlm import PolicyConfig, lay_out, load_policy, prepared, with_views
 from dualsight.models.vismem import KINDS, Kind, Mode, VisMem
 
 BATCH = 64
