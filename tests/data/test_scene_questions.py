@@ -8,7 +8,7 @@ import pytest
 
 from dualsight.data.scene_questions import EXISTENCE, KINDS, sample_question
 from dualsight.data.scene_sampling import HELD_OUT
-from dualsight.data.scenes import COLORS, SHAPES
+from dualsight.data.scenes import COLORS, SHAPES, SIZES, TEXTURES
 
 PAIRS = re.compile(rf"({'|'.join(COLORS)}) ({'|'.join(SHAPES)})")
 PATTERNS = re.compile(rf"(striped|dotted) ({'|'.join(SHAPES)})")
@@ -41,10 +41,12 @@ def test_existence_is_true_and_balanced(kind, held_out):
 
 def test_counts_are_true():
     for scene, question in drawn("count", 120):
-        words = re.search(rf"\b((?:{'|'.join(COLORS)}) )?(\w+)( are there| do you see|\?|\.)", question.text)
+        said = (*COLORS, *SIZES, *TEXTURES)
+        words = re.search(rf"\b((?:{'|'.join(said)}) )?(\w+)( are there| do you see|\?|\.)", question.text)
         assert words is not None
-        color, noun = (words[1] or "").strip(), words[2].removesuffix("s").replace("crosse", "cross")
-        fitting = [f for f in scene.figures if color in ("", f.color) and noun in (f.shape, "figure", "object")]
+        word, noun = (words[1] or "").strip(), words[2].removesuffix("s").replace("crosse", "cross")
+        fitting = [f for f in scene.figures if noun in (f.shape, "figure", "object")]
+        fitting = [f for f in fitting if word in ("", f.color, f.size, f.texture)]
         assert question.answer == ("zero", "one", "two", "three", "four")[len(fitting)], question
 
 

@@ -128,8 +128,10 @@ def _count(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> Aske
     if turns_on:
         counts = {plural(s): n for s, n in shapes.items() if n > 1 and ("count", NUMBERS[n], s) in HELD_OUT}
     else:
-        counts |= {f"{color} figures": n for color, n in Counter(f.color for f in figures).items()}
-        counts |= {plural(f"{c} {s}"): n for (c, s), n in Counter((f.color, f.shape) for f in figures).items()}
+        # Many kinds of things, so that counting does not become a matter of what is counted.
+        said = [(getattr(f, attribute), f.shape) for f in figures for attribute in ("color", "size", "texture")]
+        counts |= {f"{word} figures": n for word, n in Counter(word for word, _ in said).items()}
+        counts |= {plural(f"{word} {shape}"): n for (word, shape), n in Counter(said).items()}
         counts["figures"] = len(figures)
     # Numbers are asked for equally often as far as the scene has them: else "one" would nearly always be right.
     number = int(rng.permutation(sorted(set(counts.values())))[0])
