@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ def evaluate_janus(
     count: int | None = None,
     prompts: Path | None = None,
     judge: str = "",
+    guidance: float | None = None,
 ) -> dict:
     """Score a Janus on a fresh test set, or on the prompts of GenEval or DPG-Bench.
 
@@ -35,6 +37,7 @@ def evaluate_janus(
             where the prompts are given (4).
         prompts: the file of GenEval or DPG-Bench.
         judge: ``module:function`` with a ``geneval.Detector`` or a ``dpg.Judge``.
+        guidance: of the drawings; None is the model's own way's.
 
     Returns:
         The content of ``results.json``; see ``evaluate`` of ``understanding``, ``generation``, ``geneval``, ``dpg``.
@@ -49,16 +52,18 @@ def evaluate_janus(
                 "(--judge module:function)"
             )
         looks, judging = function_of(judge, "judge"), {"model": str(folder), "judge": judge, "prompts": prompts.name}
+        judging["guidance"] = guidance
         benchmark: Any = {"geneval": geneval, "dpg": dpg}[suite]
         wanted = benchmark.read_prompts(prompts)  # before the model, which takes longer to load
-        draw = Assistant.from_pretrained(folder).generate_images
+        draw = partial(Assistant.from_pretrained(folder).generate_images, guidance=guidance)
         return benchmark.evaluate(draw, looks, wanted, out, count or 4, seed, judging)
     assistant = Assistant.from_pretrained(folder)
     config = {"model": str(folder), "parameters": sum(p.numel() for p in assistant.model.parameters())}
     if suite == "janus-house":
         return understanding.evaluate(answering(assistant), count or 100, seed, out=out, config=config)
-    codec = assistant.reconstruct
-    return generation.evaluate(assistant.generate_images, count or 50, seed, reconstruct=codec, out=out, config=config)
+    draw, codec = partial(assistant.generate_images, guidance=guidance), assistant.reconstruct
+    config["guidance"] = guidance
+    return generation.evaluate(draw, count or 50, seed, reconstruct=codec, out=out, config=config)
 
 
 def answering(assistant: Assistant) -> understanding.Answer:
