@@ -51,8 +51,8 @@ def evaluate_janus(
                 f"the suite {suite} needs its prompts (--prompts FILE) and who judges the pictures "
                 "(--judge module:function)"
             )
-        looks, judging = function_of(judge, "judge"), {"model": str(folder), "judge": judge, "prompts": prompts.name}
-        judging["guidance"] = guidance
+        looks = function_of(judge, "judge")
+        judging = {"model": str(folder), "judge": judge, "prompts": prompts.name, "guidance": guidance}
         benchmark: Any = {"geneval": geneval, "dpg": dpg}[suite]
         wanted = benchmark.read_prompts(prompts)  # before the model, which takes longer to load
         draw = partial(Assistant.from_pretrained(folder).generate_images, guidance=guidance)
