@@ -26,7 +26,7 @@ class Recipe:
     codec_steps: int = 2500
     encoder_steps: int = 800
     figures_steps: int = 3400
-    stages: tuple[tuple[str, int], ...] = (("I", 60), ("II", 2000), ("III", 6000))
+    stages: tuple[tuple[str, int], ...] = (("I", 60), ("II", 2000), ("III", 5600))
     """Stage, steps."""
     batch: int = 32
     bf16: bool = True
