@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dualsight.inference.image import draw, draw_codes, reconstruct
+from dualsight.inference.assistant import Assistant
+from dualsight.inference.image import draw, draw_codes
 from dualsight.inference.token_graph import choose, gumbel
 from tests.models.janus_tiny import tiny
 
@@ -142,7 +143,7 @@ def test_what_is_drawn_is_reconstructed_from_its_own_tokens(janus):
     model, processor = janus
     size = model.config.image_size
     picture = np.random.default_rng(0).integers(0, 256, (size + 5, size, 3), np.uint8)
-    (back,) = reconstruct(model, processor, [picture])
+    (back,) = Assistant(model, processor).reconstruct([picture])
     with torch.no_grad():
         output = model.gen_vision_model(processor.canvas(picture)[None])
     assert np.array_equal(back, processor.finished(output.images)[0])

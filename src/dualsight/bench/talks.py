@@ -86,9 +86,8 @@ def play(
                 if rng.random() < rules.share:
                     row[index] = rules.kinds[int(rng.integers(len(rules.kinds)))]
         elif rules.decision == "learned":
-            for row, kind in zip(
-                calls, _decide(memory, config, talks, between, calls, index, rules, words), strict=True
-            ):
+            decided = _decide(memory, config, talks, between, calls, index, rules, words)
+            for row, kind in zip(calls, decided, strict=True):
                 if kind is not None:
                     row[index] = kind
     rows = [
@@ -267,12 +266,10 @@ def evaluate_folder(folder: Path, mode: str, seed: int, talks: int = 512, out: P
     about houses of the test split, others for every seed."""
     vlm, config = load_policy(folder / "policy")
     memory = load_memory(vlm, folder / "memory")
-    if isinstance(config.task, HouseTalk):
-        with TemporaryDirectory() as views:
+    with TemporaryDirectory() as views:
+        if isinstance(config.task, HouseTalk):
             take_views(Path(views), seed, config.task.view)
             config = replace(config, task=with_views(config.task, Path(views)))
-            result = evaluate(memory, config, mode, seed, talks, out=out)
-    else:
         result = evaluate(memory, config, mode, seed, talks, out=out)
     Console().print(table(result))
     return result

@@ -22,7 +22,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dualsight.data.talks import ANSWER, FILLERS, SPECIAL, Sentence, Talk, question, repeat
+from dualsight.data.talks import ANSWER, FILLERS, FRUITS, SPECIAL, Sentence, Talk, check_types, question, repeat
 from dualsight.types import Frame
 
 CELL = 8
@@ -35,7 +35,6 @@ GROUNDS = ((20, 20, 20), (90, 90, 90), (20, 40, 80), (70, 30, 30), (30, 70, 40),
 BARS = ("flat", "upright", "rising", "falling")
 KINDS = ("vex", "lom", "tig", "bru", "sef", "nop", "wid", "kal", "rin", "dus", "mov", "hep")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
-FRUITS = ("apple", "pear", "plum", "fig", "lime", "kiwi")
 WORDS = (*FRUITS, *KINDS)
 """Of texts."""
 FEATURES = ("color", "bar", "dot", "kind", "first", "last", "yes", "no")
@@ -63,8 +62,7 @@ class GridTalk:
     def __post_init__(self) -> None:
         if not 2 <= self.size <= 6 or not 2 <= self.colors <= len(COLORS):
             raise ValueError(f"a grid of 2 to 6 cells a side and 2 to 6 colours; not {self.size} and {self.colors}")
-        if unknown := set(self.types) - set(TYPES) or not self.types:
-            raise ValueError(f"no questions of type {unknown}; there are {', '.join(TYPES)}")
+        check_types(self.types, TYPES)
 
     vocabulary: ClassVar[tuple[str, ...]] = VOCABULARY
 

@@ -17,7 +17,6 @@ doubt: what is too small to be seen well, but is there, is not asked about.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,11 +26,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from dualsight.data.files import replacing
-from dualsight.data.talks import ANSWER, ASKED, FILLERS, SPECIAL, Sentence, Talk, question, repeat
+from dualsight.data.shards import read_shards, write_shard
+from dualsight.data.talks import ANSWER, ASKED, FILLERS, FRUITS, SPECIAL, Sentence, Talk, check_types, question, repeat
 from dualsight.types import Frame
 
 DIRECTIONS = ("ahead", "right", "left", "behind")
@@ -39,7 +36,6 @@ COLORS = (
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige", "white", "grey", "black",
 )  # fmt: skip
 NUMBERS = ("one", "two", "three", "four", "five", "six")
-FRUITS = ("apple", "pear", "plum", "fig", "lime", "kiwi")
 CATEGORIES = (
     "aquarium", "armchair", "barrel", "bathtub", "bed", "bedside table", "bench", "bidet", "bookcase", "box",
     "briefcase", "bunk bed", "cabinet", "cactus", "chair", "clock", "coat rack", "coffee table", "cooktop",
@@ -117,8 +113,7 @@ class HouseTalk:
     subjects: ClassVar[int] = 24
 
     def __post_init__(self) -> None:
-        if unknown := set(self.types) - set(TYPES) or not self.types:
-            raise ValueError(f"no questions of type {unknown}; there are {', '.join(TYPES)}")
+        check_types(self.types, TYPES)
 
     @property
     def side(self) -> int:
@@ -204,19 +199,12 @@ def _word(category: str) -> str:
 
 
 def write_views(path: Path, pictures: Sequence[Labelled]) -> None:
-    """Write a shard, ``views-*.safetensors``.
-
-    Raises:
-        ValueError: there are no pictures.
-        NotWritten: the disk is full.
-    """
-    if not pictures:
-        raise ValueError(f"no pictures to write to {path}")
+    """Write a shard, ``views-*.safetensors``; see `write_shard`."""
     labels = [
-        [[t.category, t.color, t.direction, round(t.share, 4), round(t.x, 3)] for t in p.things] for p in pictures
+        [[thing.category, thing.color, thing.direction, round(thing.share, 4), round(thing.x, 3)] for thing in p.things]
+        for p in pictures
     ]
-    with replacing(path) as temporary:
-        save_file({"images": np.stack([p.image for p in pictures])}, temporary, {"things": json.dumps(labels)})
+    write_shard(path, [picture.image for picture in pictures], labels)
 
 
 def is_views(folder: Path) -> bool:
@@ -226,22 +214,6 @@ def is_views(folder: Path) -> bool:
 
 @lru_cache(maxsize=4)
 def read_views(folder: str) -> list[Around]:
-    """All pictures in the shards of a folder.
-
-    Raises:
-        FileNotFoundError: there are no shards.
-        ValueError: a file has no labels, or other ones.
-    """
-    pictures = []
-    for path in sorted(Path(folder).glob("views-*.safetensors")):
-        with safe_open(path, framework="np") as file:
-            labels = json.loads((file.metadata() or {}).get("things", "[]"))
-            images = file.get_tensor("images")
-        if len(labels) != len(images):
-            raise ValueError(f"{path} is no shard of views: {len(images)} images, {len(labels)} labels")
-        pictures += [
-            Around(image, tuple(Seen(*thing) for thing in things)) for image, things in zip(images, labels, strict=True)
-        ]
-    if not pictures:
-        raise FileNotFoundError(f"no shards of views in {folder}: run `dualsight data views` first")
-    return pictures
+    """All pictures in the shards of a folder; see `read_shards` for what is raised."""
+    shards = read_shards(Path(folder).glob("views-*.safetensors"), "views", f" in {folder}")
+    return [Around(image, tuple(Seen(*thing) for thing in things)) for image, things in shards]

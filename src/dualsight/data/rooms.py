@@ -8,7 +8,6 @@ room), *room_color* ("What colour is the sofa?", of the only one in the picture)
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from dualsight.data.files import replacing
 from dualsight.data.scene_examples import conversation
 from dualsight.data.scene_questions import Question
 from dualsight.data.scene_text import pick, with_article
+from dualsight.data.shards import read_shards, write_shard
 from dualsight.types import Conversation, Drawing, Frame
 
 KINDS = ("room_type", "room_existence", "room_color")
@@ -74,39 +71,17 @@ class RoomPicture:
 
 
 def write_rooms(path: Path, pictures: Sequence[Labelled]) -> None:
-    """Write a shard.
-
-    Raises:
-        ValueError: there are no pictures.
-        NotWritten: the disk is full.
-    """
-    if not pictures:
-        raise ValueError(f"no pictures to write to {path}")
+    """Write a shard; see `write_shard`."""
     labels = [{"room": p.room, "things": [(c, color, round(s, 4)) for c, color, s in p.things]} for p in pictures]
-    images = np.stack([picture.image for picture in pictures])
-    with replacing(path) as temporary:
-        save_file({"images": images}, temporary, {"labels": json.dumps(labels)})
+    write_shard(path, [picture.image for picture in pictures], labels)
 
 
 def read_rooms(paths: Iterable[Path]) -> list[RoomPicture]:
-    """The pictures of some shards.
-
-    Raises:
-        FileNotFoundError: there are no shards.
-        ValueError: a file has no labels.
-    """
+    """The pictures of some shards; see `read_shards` for what is raised."""
     pictures = []
-    for path in sorted(paths):
-        with safe_open(path, framework="np") as file:
-            labels = json.loads((file.metadata() or {}).get("labels", "[]"))
-            images = file.get_tensor("images")
-        if len(labels) != len(images):
-            raise ValueError(f"{path} is no shard of rooms: {len(images)} images, {len(labels)} labels")
-        for image, label in zip(images, labels, strict=True):
-            things = tuple((str(category), str(color), float(share)) for category, color, share in label["things"])
-            pictures.append(RoomPicture(image, label["room"], things))
-    if not pictures:
-        raise FileNotFoundError("no shards of rooms: run `dualsight data rooms` first")
+    for image, label in read_shards(paths, "rooms"):
+        things = tuple((str(category), str(color), float(share)) for category, color, share in label["things"])
+        pictures.append(RoomPicture(image, label["room"], things))
     return pictures
 
 

@@ -7,17 +7,17 @@ the way from the patch's centre to the figure's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualsight.data.scene_sampling import HELD_OUT, sample
-from dualsight.data.scenes import COLORS, INSIDE, SHAPES, SIZES, TEXTURES, Scene, render
+from dualsight.data.scene_sampling import left_out, sample
+from dualsight.data.scenes import INSIDE, WORDS, Figure, Scene, render
 from dualsight.types import Frame
 
-WORDS: dict[str, tuple[str, ...]] = {"shape": SHAPES, "color": tuple(COLORS), "size": tuple(SIZES), "texture": TEXTURES}
-"""What is said of a figure, and its values."""
 NOTHING = -100
 """The label of a patch that shows no figure; cross-entropy's own mark for targets to leave out."""
 COVERED = 0.05
@@ -35,27 +35,19 @@ class PatchLabels(NamedTuple):
     """(P, 2) from the patch's centre to the figure's, x and y in shares of the canvas; 0 where there is none."""
 
 
-def _left_out() -> dict[tuple[str, str], NDArray[np.bool_]]:
-    """For two attributes, (V, W): does no figure of training have that value of the one with that of the other?"""
-    found = {}
-    for attribute in ("color", "texture"):
-        table = [[(attribute, value, shape) in HELD_OUT for value in WORDS[attribute]] for shape in SHAPES]
-        found |= {("shape", attribute): np.array(table), (attribute, "shape"): np.array(table).T}
-    return found
-
-
-LEFT_OUT = _left_out()
+@cache
+def _untaught(attribute: str) -> NDArray[np.bool_]:
+    """``untaught`` of every shape, colour, size and texture."""
+    values = WORDS[attribute]
+    figures = (Figure(*words, x=0.5, y=0.5, radius=0.1) for words in product(*WORDS.values()))
+    table = np.array([[value in left_out(figure, attribute) for value in values] for figure in figures])
+    return table.reshape(*(len(words) for words in WORDS.values()), len(values))
 
 
 def untaught(words: NDArray[np.int64], attribute: str) -> NDArray[np.bool_]:
     """``words`` (P, 4) of patches that show a figure -> (P, V): the values of an attribute that no such figure of
     training has. A loss over all of them would teach that no star can be red."""
-    columns = list(WORDS)
-    out = np.zeros((len(words), len(WORDS[attribute])), bool)
-    for (given, asked), table in LEFT_OUT.items():
-        if asked == attribute:
-            out |= table[words[:, columns.index(given)]]
-    return out
+    return _untaught(attribute)[tuple(words.T)]
 
 
 @dataclass(frozen=True)

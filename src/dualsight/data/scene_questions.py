@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
 
-from dualsight.data.scene_sampling import HELD_OUT, NUMBERS, POPULAR, beside, on, sample
+from dualsight.data.scene_sampling import HELD_OUT, NUMBERS, POPULAR, beside, left_out, sample
 from dualsight.data.scene_text import RELATION_WORDS, pick, plural, with_article
-from dualsight.data.scenes import COLORS, SHAPES, SIZES, TEXTURES, Figure, Scene, place, relation
+from dualsight.data.scenes import COLORS, SHAPES, Figure, Scene, place, relation
 
 EXISTENCE = ("existence_random", "existence_popular", "existence_adversarial")
 KINDS = ("attribute", "count", "relation", *EXISTENCE)
@@ -37,7 +37,6 @@ ASKING = {
     "texture": ("What texture does {} have?", "Is {} solid, striped or dotted?", "Which pattern does {} have?"),
     "place": ("Where is {}?", "In which corner is {}?", "In which part of the picture is {}?"),
 }
-VALUES = {"color": tuple(COLORS), "shape": SHAPES, "size": tuple(SIZES), "texture": TEXTURES}
 COUNTING = ("How many {} are there?", "How many {} do you see?", "Count the {}.", "What is the number of {}?")
 WHERE = ("Where is {} relative to {}?", "Where is {}, seen from {}?", "Where does {} lie in relation to {}?")
 WHETHER = ("Is {} {} {}?", "Does {} lie {} {}?")
@@ -112,13 +111,7 @@ def _attribute(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> 
     answer = _attributes(figure)[attribute]
     if not names or not answer:
         return None
-    return pick(rng, ASKING[attribute]).format(pick(rng, names)), answer, _left_out(figure, attribute)
-
-
-def _left_out(figure: Figure, attribute: str) -> tuple[str, ...]:
-    """The values of an attribute that no such figure of training has."""
-    others = {value: on(replace(figure, **{attribute: value})) for value in VALUES.get(attribute, ())}
-    return tuple(value for value, combined in others.items() if not HELD_OUT.isdisjoint(combined))
+    return pick(rng, ASKING[attribute]).format(pick(rng, names)), answer, left_out(figure, attribute)
 
 
 def _count(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> Asked:

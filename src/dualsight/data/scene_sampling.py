@@ -15,7 +15,7 @@ from itertools import combinations as pairs
 
 import numpy as np
 
-from dualsight.data.scenes import COLORS, REACH, SHAPES, SIZES, TEXTURES, Figure, Ground, Scene, relation
+from dualsight.data.scenes import COLORS, REACH, SHAPES, SIZES, TEXTURES, WORDS, Figure, Ground, Scene, relation
 
 Combination = tuple[str, ...]
 """Its kind, then what is combined: ``("color", "red", "star")``, ``("relation", "star", "left of", "ring")``..."""
@@ -58,6 +58,12 @@ def _held_out() -> frozenset[Combination]:
     return frozenset(found)
 
 
+def left_out(figure: Figure, attribute: str) -> tuple[str, ...]:
+    """The values of an attribute (of those in ``WORDS``; others have none) that no such figure of training has."""
+    others = {value: _on(replace(figure, **{attribute: value})) for value in WORDS.get(attribute, ())}
+    return tuple(value for value, combined in others.items() if not HELD_OUT.isdisjoint(combined))
+
+
 def together(a: str, b: str) -> Combination:
     """Two shapes in one picture."""
     return ("together", *sorted((a, b)))
@@ -74,13 +80,12 @@ HELD_OUT = _held_out()
 def combinations(scene: Scene) -> set[Combination]:
     """Everything that is combined in a scene."""
     figures = scene.figures
-    found: set[Combination] = {combination for figure in figures for combination in on(figure)}
+    found: set[Combination] = {combination for figure in figures for combination in _on(figure)}
     found |= {combination for a, b in pairs(figures, 2) for combination in _between(a, b)}
     return found | {("count", NUMBERS[n], s) for s, n in Counter(f.shape for f in figures).items() if n > 1}
 
 
-def on(figure: Figure) -> tuple[Combination, ...]:
-    """What is combined on one figure."""
+def _on(figure: Figure) -> tuple[Combination, ...]:
     return ("color", figure.color, figure.shape), ("texture", figure.texture, figure.shape)
 
 
@@ -146,7 +151,7 @@ def _figure(rng: np.random.Generator, others: list[Figure], layout: str, avoid: 
         radius, shade = float(rng.uniform(*SIZES[size])), float(rng.uniform(0.92, 1.06))
         figure = Figure(shape, color, size, texture, 0.5, 0.5, radius, shade)
         repeated = layout == "pair" and any(other.shape == shape for other in others)
-        if not repeated and avoid.isdisjoint(on(figure)):
+        if not repeated and avoid.isdisjoint(_on(figure)):
             return figure
 
 

@@ -72,6 +72,8 @@ INSIDE: dict[str, Callable[[Plane, Plane], NDArray[np.bool_]]] = {
 }
 """Which points belong to a shape of radius 1 around the origin; v grows downward."""
 SHAPES = tuple(INSIDE)
+WORDS: dict[str, tuple[str, ...]] = {"shape": SHAPES, "color": tuple(COLORS), "size": tuple(SIZES), "texture": TEXTURES}
+"""What is said of a figure, and its values."""
 
 PATTERN: dict[str, Callable[[Plane, Plane], NDArray[np.bool_]]] = {
     "solid": lambda u, v: np.zeros(np.broadcast_shapes(u.shape, v.shape), bool),

@@ -24,6 +24,8 @@ SPECIAL = ("<pad>", "<eos>", "<image>", "</image>", "<seen>", "ask", ";", ":", "
 MARK = {word: number for number, word in enumerate(SPECIAL)}
 """... and their ids."""
 FILLERS = ("um", "well", "so", "then", "okay", "next")
+FRUITS = ("apple", "pear", "plum", "fig", "lime", "kiwi")
+"""Words to be repeated."""
 SENTENCE = 8
 """Tokens of every sentence."""
 ASKED, ANSWER = 4, 6
@@ -87,6 +89,12 @@ class TalkTask(Protocol):
     def answer_about(self, other: Talk, sentence: Sentence) -> str:
         """What would be right if the picture were that of another talk."""
         ...
+
+
+def check_types(asked: Sequence[str], known: Sequence[str]) -> None:
+    """Raises ValueError unless a task asks something, and only what there is."""
+    if unknown := set(asked) - set(known) or not asked:
+        raise ValueError(f"no questions of type {unknown}; there are {', '.join(known)}")
 
 
 def question(kind: str, asked: Sequence[str], subject: str, answer: str, number: int) -> Sentence:

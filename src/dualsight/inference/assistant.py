@@ -15,8 +15,8 @@ from typing import cast
 import torch
 
 from dualsight.checkpoints.janus import from_pretrained
-from dualsight.inference.flow import draw_by_flow, reconstruct_latents
-from dualsight.inference.image import draw, reconstruct
+from dualsight.inference.flow import draw_by_flow
+from dualsight.inference.image import develop, draw
 from dualsight.inference.text import answer, stream
 from dualsight.models.janus import Janus
 from dualsight.models.janus_core import JanusCore
@@ -64,11 +64,16 @@ class Assistant:
             return draw_by_flow(self.model, self.processor, prompts, seeds, per_prompt, **settings)
         return draw(cast(Janus, self.model), self.processor, prompts, seeds, per_prompt, **settings)
 
+    @torch.inference_mode()
     def reconstruct(self, pictures: Sequence[Picture]) -> list[Frame]:
         """Pictures through the codec of the generation pathway and back: the best that a drawing can be."""
+        canvases = torch.stack([self.processor.canvas(picture) for picture in pictures])
+        canvases = canvases.to(self.model.device, self.model.dtype)
         if isinstance(self.model, JanusDiT):
-            return reconstruct_latents(self.model, self.processor, pictures)
-        return reconstruct(cast(Janus, self.model), self.processor, pictures)
+            codec = self.model.gen_vae
+            return self.processor.finished(codec.decode(codec.encode(canvases)))
+        model = cast(Janus, self.model)
+        return develop(model, self.processor, model.gen_vision_model.encode(canvases))
 
     def chat(self, conversations: Sequence[Conversation], **settings) -> list[str]:
         """The assistant's next turn in each conversation; see ``text.answer``."""

@@ -16,7 +16,7 @@ from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.dit import Condition, sample
 from dualsight.pathways.flow import Solver
-from dualsight.types import Frame, Picture
+from dualsight.types import Frame
 
 
 @torch.inference_mode()
@@ -71,13 +71,6 @@ def draw_by_flow(
         on_step=_reporter(model, processor, on_step, on_partial, partial_every),
     )
     return processor.finished(model.gen_vae.decode(latents))
-
-
-@torch.inference_mode()
-def reconstruct_latents(model: JanusDiT, processor: JanusProcessor, pictures: Sequence[Picture]) -> list[Frame]:
-    """Pictures as the autoencoder gives them back: no drawing of the model can be better."""
-    canvases = torch.stack([processor.canvas(picture) for picture in pictures])
-    return processor.finished(model.gen_vae.decode(model.gen_vae.encode(canvases.to(model.device, model.dtype))))
 
 
 def _reporter(

@@ -22,7 +22,7 @@ from dualsight.inference.token_graph import ROOM, TokenGraph, choose, gumbel
 from dualsight.models.janus import Janus
 from dualsight.models.janus_core import JanusCore, Reading
 from dualsight.models.janus_processor import JanusProcessor
-from dualsight.types import Frame, Picture
+from dualsight.types import Frame
 
 OnStep = Callable[[int, int], None]
 """Called after each token with how many of how many are drawn."""
@@ -63,7 +63,7 @@ def draw(
         model, processor, prompts, seeds, per_prompt, guidance, temperature, top_k,
         on_step, on_partial, partial_every, compile,
     )  # fmt: skip
-    return _develop(model, processor, codes)
+    return develop(model, processor, codes)
 
 
 @torch.inference_mode()
@@ -99,7 +99,7 @@ def draw_codes(
             on_step(step + 1, total)
         if on_partial and (step + 1) % partial_every == 0 and step + 1 < total:
             # what is not there yet is filled with the last token
-            on_partial(_develop(model, processor, codes.where(torch.arange(total) <= step, codes[:, [step]])))
+            on_partial(develop(model, processor, codes.where(torch.arange(total) <= step, codes[:, [step]])))
         if step + 1 < total and not graph:
             newest = model.embed_codes(codes[:, [step]])
             hidden = model.read(newest.repeat(2 if guidance != 1 else 1, 1, 1), reading)[:, -1]
@@ -167,14 +167,8 @@ def seeds_of(prompts: Sequence[str], per_prompt: int, seeds: Sequence[int] | Non
     return [int(seed) for seed in (range(images) if seeds is None else seeds)]
 
 
-@torch.inference_mode()
-def reconstruct(model: Janus, processor: JanusProcessor, pictures: Sequence[Picture]) -> list[Frame]:
-    """Pictures as the tokenizer gives them back: no drawing of the model can be better."""
-    canvases = torch.stack([processor.canvas(picture) for picture in pictures])
-    return _develop(model, processor, model.gen_vision_model.encode(canvases.to(model.device, model.dtype)))
-
-
-def _develop(model: Janus, processor: JanusProcessor, codes: Int[Tensor, "I N"]) -> list[Frame]:
+def develop(model: Janus, processor: JanusProcessor, codes: Int[Tensor, "I N"]) -> list[Frame]:
+    """The images of their tokens."""
     side = model.config.side
     return processor.finished(model.gen_vision_model.decode(codes, (side, side)))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
 
 from dualsight.checkpoints.weights import WeightFiles, load_weights, read_config, save_weights, write_json
-from dualsight.data.gridtalk import GridTalk
+from dualsight.data.gridtalk import CELL, GridTalk
 from dualsight.data.housetalk import TYPES as HOUSE_TYPES
 from dualsight.data.housetalk import HouseTalk
 from dualsight.data.talks import ANSWER, ASKED, MARK, SENTENCE, Talk, TalkTask, filler, gaps
@@ -26,7 +26,7 @@ from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import Kind, VisMem, VisMemConfig
 from dualsight.nn.config import build
 
-PATCH = 8
+PATCH = CELL
 """Pixels a side of a patch: a cell of a grid."""
 
 

@@ -114,7 +114,7 @@ class JanusProcessor:
                 new = self._with_images(f"{prefix}{user}: {turn.text.strip()}\n\n{assistant}:")
                 prefix = ""
             else:
-                new = [*self._encode(f" {turn.text.strip()}"), self.config.tokens.eos]
+                new = [*self.encode(f" {turn.text.strip()}"), self.config.tokens.eos]
             ids += new
             said += [turn.role == "assistant"] * len(new)
         return ids, said
@@ -128,7 +128,7 @@ class JanusProcessor:
         if not isinstance(prompt, str) or not prompt.strip():
             raise ValueError(f"the prompt is {prompt!r}; expected a text that says what to draw")
         user, assistant = self.config.roles
-        text = self._encode(f"{user}: {prompt.strip()}\n\n{assistant}:")
+        text = self.encode(f"{user}: {prompt.strip()}\n\n{assistant}:")
         return [self.config.tokens.bos, *text, self.config.tokens.begin_image]
 
     def unconditional(self, drawing: Sequence[int]) -> list[int]:
@@ -163,12 +163,13 @@ class JanusProcessor:
         tokens = self.config.tokens
         before, *after = text.split(IMAGE_MARK)
         image = [tokens.begin_image, *[tokens.image] * self.config.seen_tokens, tokens.end_image]
-        ids = self._encode(before)
+        ids = self.encode(before)
         for part in after:
-            ids += image + self._encode(part)
+            ids += image + self.encode(part)
         return ids
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text and no others."""
         return self.tokenizer.encode(text, add_special_tokens=False) if text else []
 
 

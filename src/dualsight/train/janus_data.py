@@ -109,9 +109,8 @@ class JanusCollate:
         if not any(turn.untaught for turn in answers):
             return []
         begins = [place for place in range(1, len(said)) if said[place] and not said[place - 1]]
-        encode = self.processor.tokenizer.encode
         firsts = [
-            (place, encode(f" {word}", add_special_tokens=False)[0])
+            (place, self.processor.encode(f" {word}")[0])
             for place, turn in zip(begins, answers, strict=True)
             for word in turn.untaught
         ]
