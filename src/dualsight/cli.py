@@ -162,7 +162,7 @@ def evaluate(
 
         if suite == "housetalk" and model is None:
             raise ValueError("no model for this suite is shipped: --model FOLDER, with its policy and its memory")
-        print(talk_line(evaluate_folder(model or VISMEM, memory, seed, count or 512, out)))
+        print(talk_line(evaluate_folder(model or VISMEM, memory, seed, count or 512, out, suite)))
         return
     if suite:
         from dualsight.bench.janus import evaluate_janus

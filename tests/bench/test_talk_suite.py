@@ -148,9 +148,17 @@ def test_talks_about_houses_from_pictures_to_figures(tmp_path, monkeypatch, caps
     )  # fmt: skip
     main(["eval", "--suite=housetalk", f"--model={tmp_path}/model", "--memory=always+short", "--count=2", "--seed=4"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("overall=") and taken == [4]
-    with pytest.raises(SystemExit):
-        main(["eval", "--suite=housetalk"])
-    assert "--model FOLDER" in capsys.readouterr().err
+    for wrong, expected in (
+        (["eval", "--suite=housetalk"], "--model FOLDER"),
+        (["eval", "--suite=housetalk", f"--model={VISMEM}"], "is one for --suite gridtalk, not housetalk"),
+        (
+            ["train", "memory", f"--vlm={VISMEM}/policy", f"--out={tmp_path}/x", f"--data={tmp_path}"],
+            "without pictures",
+        ),
+    ):
+        with pytest.raises(SystemExit):
+            main(wrong)
+        assert expected in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_pictures_are_not_for_grids(memory, tmp_path):

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
+from dualsight.data.gridtalk import GridTalk
 from dualsight.data.housetalk import HouseTalk, write_views
 from dualsight.data.talks import ANSWER, ASKED, MARK, Talk, gaps
 from dualsight.envs.sim.house import load, load_navmesh
@@ -35,6 +36,7 @@ BATCH = 64
 """Talks that are read at once."""
 RELOOK = "relook"
 """A mode of this task: the image again behind every delimiter, in place of memory."""
+SUITES = {"gridtalk": GridTalk, "housetalk": HouseTalk}
 LONE = "lone"
 """A word of modes of this task: memory at the last question only, which alone counts. Behind others an answer can be
 read off their latents, too."""
@@ -261,10 +263,22 @@ def play_all(
     ]
 
 
-def evaluate_folder(folder: Path, mode: str, seed: int, talks: int = 512, out: Path | None = None) -> Result:
+def evaluate_folder(
+    folder: Path, mode: str, seed: int, talks: int = 512, out: Path | None = None, suite: str | None = None
+) -> Result:
     """The memory in ``folder/memory`` around the policy in ``folder/policy``; prints a table. Talks about houses are
-    about houses of the test split, others for every seed."""
+    about houses of the test split, others for every seed.
+
+    Args:
+        suite: what it should talk about, of `SUITES`; None takes either.
+
+    Raises:
+        ValueError: it talks about something else.
+    """
     vlm, config = load_policy(folder / "policy")
+    if suite and not isinstance(config.task, SUITES[suite]):
+        ours = next(name for name, task in SUITES.items() if isinstance(config.task, task))
+        raise ValueError(f"the model in {folder} is one for --suite {ours}, not {suite}")
     memory = load_memory(vlm, folder / "memory")
     with TemporaryDirectory() as views:
         if isinstance(config.task, HouseTalk):

@@ -41,8 +41,10 @@ def task_of(folder: Path, data: Path | None, reward: str, seed: int) -> Task:
 
     Raises:
         CheckpointError: the folder holds no VLM, or one of transformers without data.
-        ValueError: there is no such reward.
+        ValueError: there is no such reward, or ``data`` is a folder of something else.
     """
+    if data and data.is_dir() and not is_views(data):
+        raise ValueError(f"{data} is a folder without pictures of `dualsight data views`; other data is a file of JSON")
     if data is None or is_views(data):
         try:
             vlm, config = load_policy(folder, data)
