@@ -648,11 +648,27 @@ def train_new(
     save_pretrained(*new_janus(tiny(kind, generation), sources, codec, encoder, seed), out)
 
 
+def train_swap(init: Path, codec: Path, out: Path, seed: int = 42) -> None:
+    """Give a Janus another generation pathway, a diffusion transformer, for `train janus --recipe tiny --stage swap`.
+    It cannot draw yet, and answers as before.
+
+    Args:
+        init: the Janus.
+        codec: output of `train codec --kind vae`.
+        out: folder of the new model.
+        seed: of the random weights.
+    """
+    from dualsight.checkpoints.janus import save_pretrained
+    from dualsight.train.janus_sources import swap_generation
+
+    save_pretrained(*swap_generation(init, codec, seed), out)
+
+
 def train_janus(
     init: Path,
     data: str | list[str],
     out: Path,
-    stage: Literal["I", "II", "III"] = "III",
+    stage: Literal["I", "II", "III", "swap"] = "III",
     recipe: Literal["janus", "janus-pro", "tiny"] = "janus-pro",
     steps: PositiveInt = 1000,
     batch: PositiveInt = 8,
@@ -676,7 +692,8 @@ def train_janus(
         data: one file or folder, or [several]; see `data validate` for the kinds. Rows may be mixed. Also scenes (made
             as they are asked for), rooms:FOLDER (of `data rooms`) and room-talk:FOLDER (only questions about them).
         out: checkpoints, samples, and the model at the end. The same command resumes.
-        stage: what learns: I aligners and heads, II all but the encoder and tokenizer, III all but the tokenizer.
+        stage: what learns: I aligners and heads, II all but the encoder and tokenizer, III all but the tokenizer; swap
+            (of the recipe tiny) the generation pathway only, after `train swap`.
         recipe: whose learning rate, schedule and ratio.
         steps: of the optimiser.
         batch: examples per process and batch.
@@ -697,6 +714,8 @@ def train_janus(
     from dualsight.train.janus_sources import open_sources
     from dualsight.train.janus_stages import STAGES, run_of, train_stage
 
+    if stage not in STAGES[recipe]:
+        raise ValueError(f"the recipe {recipe} has no stage {stage}, only {', '.join(STAGES[recipe])}")
     chosen = STAGES[recipe][stage]
     sources = open_sources([data] if isinstance(data, str) else data, seed=seed)
     prompts = [line.strip() for line in sample_prompts.read_text().splitlines()] if sample_prompts else []
@@ -1093,6 +1112,7 @@ COMMANDS: dict[str, Any] = {
         "codec": train_codec,
         "encoder": train_encoder,
         "new": train_new,
+        "swap": train_swap,
         "janus": train_janus,
         "policy": train_policy,
         "memory": train_memory,

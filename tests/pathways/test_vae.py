@@ -25,12 +25,12 @@ def images():
     return torch.rand(5, 3, 8, 12, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def test_tiny_makes_4_x_8_x_8_of_64_x_64_pixels():
+def test_tiny_makes_4_x_16_x_16_of_64_x_64_pixels():
     with torch.device("meta"):
         model = VAE(TINY)
-        assert (model.channels, model.factor) == (4, 8)
+        assert (model.channels, model.factor) == (4, 4)
         latents = model.encode(torch.zeros(2, 3, 64, 64))
-        assert latents.shape == (2, 4, 8, 8) and model.decode(latents).shape == (2, 3, 64, 64)
+        assert latents.shape == (2, 4, 16, 16) and model.decode(latents).shape == (2, 3, 64, 64)
 
 
 def test_standardised_latents_have_zero_mean_and_unit_variance(vae, images):

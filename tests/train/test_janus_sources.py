@@ -7,17 +7,28 @@ import pytest
 import torch
 
 from dualsight.checkpoints.codecs import save_codec
+from dualsight.checkpoints.janus import from_pretrained, save_pretrained
 from dualsight.checkpoints.weights import WeightFiles, save_weights
+from dualsight.cli import main
 from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.data.scene_labels import LabelledScenes
 from dualsight.models.janus import Janus
 from dualsight.models.janus_config import TINY
 from dualsight.models.janus_dit import JanusDiT
 from dualsight.pathways.encoders import Encoder
+from dualsight.pathways.vae import VAE, VAEConfig
 from dualsight.pathways.vq import VQTokenizer
 from dualsight.train.contrastive import CaptionBatch, ContrastivePretraining, pretrain_encoder
 from dualsight.train.figures import FigurePretraining, LabelledBatch, pretrain_on_figures
-from dualsight.train.janus_sources import Concatenation, Frames, new_janus, open_sources, pictures_of, tiny
+from dualsight.train.janus_sources import (
+    Concatenation,
+    Frames,
+    new_janus,
+    open_sources,
+    pictures_of,
+    swap_generation,
+    tiny,
+)
 from dualsight.train.trainer import Run
 from dualsight.types import Conversation, Drawing
 from tests.train.learning import learn
@@ -89,6 +100,34 @@ def test_the_ways_of_seeing_and_making_swap(scenes, monkeypatch):
     assert isinstance(new_janus(tiny("clip", "dit"), scenes, None, None)[0], JanusDiT)
     assert tiny("none", "vq").encoder is None
     assert tiny("dinov2", "vq").encoder.kind == "dinov2"
+
+
+def test_another_generation_pathway_learns_alone(janus, scenes, tmp_path):
+    """`train swap`, then the stage that trains only what is new: the model answers as before."""
+    model, processor = janus
+    save_pretrained(model, processor, tmp_path / "model")
+    save_codec(VAE(VAEConfig(base_channels=8)), tmp_path / "codec")
+    main(["train", "swap", f"--init={tmp_path}/model", f"--codec={tmp_path}/codec", f"--out={tmp_path}/swapped"])
+    main(["train", "janus", f"--init={tmp_path}/swapped", f"--out={tmp_path}/out", "--data=scenes", "--recipe=tiny",
+          "--stage=swap", "--steps=2", "--batch=2", "--capacity=200"])  # fmt: skip
+    before, after = (from_pretrained(tmp_path / name)[0] for name in ("swapped", "out"))
+    assert isinstance(after, JanusDiT)
+    kept = after.state_dict()
+    changed = {name.split(".")[0] for name, tensor in before.state_dict().items() if not tensor.equal(kept[name])}
+    assert changed == {"dit"}
+    for name, tensor in model.state_dict().items():
+        assert name.startswith("gen_") or tensor.equal(kept[name])
+
+
+def test_what_cannot_be_swapped_is_said(janus, scenes, tmp_path):
+    save_pretrained(*new_janus(tiny("none", "vq"), scenes, None, None), tmp_path / "shared")
+    save_pretrained(*janus, tmp_path / "model")
+    save_codec(VAE(VAEConfig(base_channels=8)), tmp_path / "vae")
+    save_codec(VQTokenizer(TINY.vq), tmp_path / "vq")
+    with pytest.raises(ValueError, match="nothing to swap"):
+        swap_generation(tmp_path / "shared", tmp_path / "vae")
+    with pytest.raises(ValueError, match="expected a VAE"):
+        swap_generation(tmp_path / "model", tmp_path / "vq")
 
 
 def test_frames_for_a_codec_have_one_size():

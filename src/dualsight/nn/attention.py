@@ -10,13 +10,30 @@ from torch.nn import functional as F
 
 from dualsight.nn.rope import Rope, rotate
 
+SHORT = 512
+"""Keys up to which the scores of a row may be kept for the backward pass."""
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Decides what a query may see: maps queries, keys, values ``(B, heads, N, head_dim)`` to the attended values."""
 
 
 def attend_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Every token sees every other token of its row."""
-    return F.scaled_dot_product_attention(q, k, v)
+    return attend_where(q, k, v, None)
+
+
+def attend_where(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
+    """Tokens see those that ``visible`` (boolean or additive, broadcast over heads) lets them see; None: all.
+
+    On CPUs, torch's fused attention has a backward pass for bfloat16 that is two to nine times as slow as the products
+    it is made of; so short rows are trained with these.
+    """
+    trained = torch.is_grad_enabled() and q.requires_grad
+    if not (trained and q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= SHORT):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    if visible is not None:
+        scores = scores.masked_fill(~visible, -torch.inf) if visible.dtype == torch.bool else scores + visible
+    return scores.softmax(-1).to(v.dtype) @ v
 
 
 class Attention(nn.Module):

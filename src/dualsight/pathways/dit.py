@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualsight.nn.attention import Attention, Mlp
+from dualsight.nn.attention import Attention, Mlp, attend_where
 from dualsight.nn.rope import Rope, grid_rope
 from dualsight.pathways.flow import Progress, Solver, guided, integrate, seeded_noise
 
@@ -40,7 +40,7 @@ class DiTConfig:
 
     channels: int = 4
     """Of the latents."""
-    patch: int = 1
+    patch: int = 2
     """Latent cells per token on each axis."""
     width: int = 192
     depth: int = 6
@@ -70,6 +70,10 @@ class Condition:
     pooled: Float[Tensor, "B D"]
     """The mean of the visible tokens, projected."""
 
+    def repeat(self, times: int) -> Condition:
+        """All rows, then all rows again, and so on."""
+        return Condition(self.tokens.repeat(times, 1, 1), self.visible.repeat(times, 1), self.pooled.repeat(times, 1))
+
 
 class CrossAttention(nn.Module):
     """Image tokens attend to the visible tokens of a condition."""
@@ -85,7 +89,7 @@ class CrossAttention(nn.Module):
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, head_dim)
             for part in (self.q(x), *self.kv(condition.tokens).chunk(2, -1))
         )
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=condition.visible[:, None, None])
+        attended = attend_where(q, k, v, condition.visible[:, None, None])
         return self.proj(attended.transpose(1, 2).flatten(2))
 
 

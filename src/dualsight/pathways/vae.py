@@ -40,10 +40,10 @@ class LatentCodec(Protocol):
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Sizes of a VAE; the defaults are TINY's: 64 x 64 pixels as 4 x 8 x 8 latents."""
+    """Sizes of a VAE; the defaults are TINY's: 64 x 64 pixels as 4 x 16 x 16 latents."""
 
     base_channels: int = 16
-    ch_mult: tuple[int, ...] = (1, 2, 4, 4)
+    ch_mult: tuple[int, ...] = (1, 2, 4)
     """Channels of each level, from the full size down, in multiples of ``base_channels``."""
     res_blocks: int = 1
     """Residual blocks per level of the encoder; the decoder has one more."""

@@ -23,17 +23,19 @@ import torch
 from PIL import Image, ImageOps
 
 from dualsight.checkpoints.codecs import load_codec
-from dualsight.checkpoints.janus import tokens_of
+from dualsight.checkpoints.janus import UNDERSTANDING, from_pretrained, tokens_of
 from dualsight.checkpoints.weights import WeightFiles, load_weights
 from dualsight.data.chats import by_kind, open_data
 from dualsight.data.rooms import RoomConversations, RoomDrawings, read_rooms
 from dualsight.data.rows import Kind
 from dualsight.data.scene_examples import SceneConversations, SceneDrawings
 from dualsight.models.janus import Janus
-from dualsight.models.janus_config import TINY, TINY_DIT, JanusConfig
+from dualsight.models.janus_config import TINY, TINY_DIT, DiTPathwayConfig, JanusConfig
 from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_processor import JanusProcessor, word_tokenizer
+from dualsight.pathways.dit import DiTConfig
+from dualsight.pathways.vae import VAE
 from dualsight.pictures import open_picture
 from dualsight.types import Conversation, Drawing, Examples, Frame
 
@@ -154,6 +156,34 @@ def new_janus(
     if encoder:
         load_weights(model.vision_model, WeightFiles(encoder))
     return model, processor
+
+
+def swap_generation(folder: Path, codec: Path, seed: int = 42) -> tuple[JanusDiT, JanusProcessor]:
+    """A Janus with a new generation pathway: a diffusion transformer of TINY size in the latents of a VAE. Language
+    model, encoder, aligner and tokenizer stay as they are.
+
+    Args:
+        folder: the model, of any size.
+        codec: what ``train codec --kind vae`` wrote.
+
+    Raises:
+        ValueError: the model understands through its generation pathway, too, so that nothing of it can be swapped; or
+            the codec is no VAE: tokens of images are made by the language model itself, which would have to learn them.
+    """
+    torch.manual_seed(seed)
+    before, processor = from_pretrained(folder)
+    vae = load_codec(codec)
+    if before.config.encoder is None:
+        raise ValueError(f"{folder} understands images through its generation pathway: there is nothing to swap")
+    if not isinstance(vae, VAE):
+        raise ValueError(f"{codec} holds a VQ tokenizer, whose tokens the language model makes; expected a VAE")
+    sizes = DiTConfig(channels=vae.channels, condition_width=before.config.text.hidden_size)
+    config = replace(before.config, vq=None, dit=DiTPathwayConfig(sizes, vae.config))
+    model = JanusDiT(config)
+    for part in (name.rstrip(".") for name in UNDERSTANDING):
+        model.get_submodule(part).load_state_dict(before.get_submodule(part).state_dict())
+    model.gen_vae.load_state_dict(vae.state_dict())
+    return model, JanusProcessor(config, processor.tokenizer)
 
 
 def _texts(sources: dict[Kind, Examples]) -> Iterator[str]:

@@ -33,6 +33,7 @@ from dualsight.train.trainer import Run, batches_of, fit, is_main_process, is_sh
 from dualsight.types import Examples
 
 CODECS, ENCODER, LANGUAGE = ("gen_vision_model.", "gen_vae."), "vision_model.", "language_model."
+ALIGNER = "aligner."
 LAYERS = LANGUAGE + "model.layers."
 
 
@@ -72,13 +73,17 @@ JANUS_PRO = {
 
 BLOCKS = r"\.(?:blocks|layers?)\.\d+\."
 """Where the weight matrices of an encoder are, by the names of any kind."""
-_MATRICES = rf"language_model\.model\.layers\.|vision_model\..*{BLOCKS}"
+_MATRICES = rf"language_model\.model\.layers\.|(?:vision_model\..*|dit){BLOCKS}"
 TINY = {
     "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-3, "constant", 20, 200, 32, (1, 0, 1)),
     "II": Stage("II", (*CODECS, ENCODER), 2e-3, "constant", 100, 1500, 32, (1, 0, 1), 0.01, _MATRICES),
     "III": Stage("III", CODECS, 2e-3, "cosine", 100, 3000, 32, (1, 0, 1), 0.01, _MATRICES),
+    "swap": Stage(
+        "swap", (*CODECS, ENCODER, ALIGNER, LANGUAGE), 2e-3, "cosine", 100, 5000, 32, (0, 0, 1), 0.01, _MATRICES
+    ),
 }
-"""No row of a paper: models of the TINY size, trained from nothing on generated data (``recipes/janus_tiny.py``)."""
+"""No row of a paper: models of the TINY size, trained from nothing on generated data (``recipes/janus_tiny.py``). In
+"swap" a new generation pathway learns to draw from what a finished language model says (``train swap``)."""
 
 STAGES = {"janus": JANUS, "janus-pro": JANUS_PRO, "tiny": TINY}
 """By the names of the recipes."""
