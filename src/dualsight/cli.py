@@ -99,6 +99,7 @@ def evaluate(
     prompts: Path | None = None,
     judge: str = "",
     guidance: float | None = None,
+    held_out: bool = True,
     memory: str = "learned",
     vlm: Path | None = None,
     data: Path | None = None,
@@ -136,6 +137,7 @@ def evaluate(
         prompts: GenEval's evaluation_metadata.jsonl, or DPG-Bench's dpg_bench.csv.
         judge: module:function on the Python path: a detector for geneval, a judge of questions for dpg.
         guidance: of drawings: how much the prompt counts. By default 5 for tokens, as released, 3 for a flow.
+        held_out: of janus-house and geneval-shapes: false asks for combinations like those of training, to compare.
         memory: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant, pooled, or
             several joined by +. Of gridtalk, relook shows the image again in place of memory, and with lone among the
             words (always+short+lone) memory is called at the last question only, which alone counts.
@@ -169,8 +171,9 @@ def evaluate(
         from dualsight.bench.scores import last_line as suite_line
 
         result = evaluate_janus(
-            suite, model or JANUS, seed, out or Path("runs") / f"{suite}-seed{seed}", count, prompts, judge, guidance
-        )
+            suite, model or JANUS, seed, out or Path("runs") / f"{suite}-seed{seed}", count, prompts, judge, guidance,
+            held_out,
+        )  # fmt: skip
         if "fid_codec" in result:
             print("FID {fid:.1f} (the codec alone {fid_codec:.1f}, renders {fid_floor:.1f})".format(**result))
             print(f"right of renders that went through the codec: {result['ceiling']['overall']['score']:.1f}")

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from dualsight.bench import understanding
 from dualsight.checkpoints.janus import save_pretrained
 from dualsight.cli import main
 from dualsight.train.janus_sources import new_janus, open_sources, tiny
@@ -35,6 +36,18 @@ def test_a_suite_prints_one_line_for_machines(suite, categories, folder, tmp_pat
     assert all(0 <= float(value) <= 100 for value in scores.values())
     result = json.loads((tmp_path / "results.json").read_text())
     assert result["seed"] == 3 and result["config"]["model"] == str(folder)
+    assert result["protocol"]["held_out"]
+
+
+def test_what_is_like_training_can_be_asked_for(folder, tmp_path, monkeypatch):
+    asked = []
+    sample = understanding.sample_question
+    monkeypatch.setattr(
+        understanding, "sample_question", lambda rng, kind, held_out: (asked.append(held_out), sample(rng, kind))[1]
+    )
+    main(["eval", "--suite=janus-house", f"--model={folder}", "--count=1", f"--out={tmp_path}", "--held-out=false"])
+    assert asked and not any(asked)
+    assert not json.loads((tmp_path / "results.json").read_text())["protocol"]["held_out"]
 
 
 def test_walks_need_a_place_to_be_kept(capsys):

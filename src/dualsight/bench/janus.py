@@ -26,6 +26,7 @@ def evaluate_janus(
     prompts: Path | None = None,
     judge: str = "",
     guidance: float | None = None,
+    held_out: bool = True,
 ) -> dict:
     """Score a Janus on a fresh test set, or on the prompts of GenEval or DPG-Bench.
 
@@ -38,6 +39,7 @@ def evaluate_janus(
         prompts: the file of GenEval or DPG-Bench.
         judge: ``module:function`` with a ``geneval.Detector`` or a ``dpg.Judge``.
         guidance: of the drawings; None is the model's own way's.
+        held_out: of our own suites: False asks for combinations like those of training, for comparison.
 
     Returns:
         The content of ``results.json``; see ``evaluate`` of ``understanding``, ``generation``, ``geneval``, ``dpg``.
@@ -60,10 +62,12 @@ def evaluate_janus(
     assistant = Assistant.from_pretrained(folder)
     config = {"model": str(folder), "parameters": sum(p.numel() for p in assistant.model.parameters())}
     if suite == "janus-house":
-        return understanding.evaluate(answering(assistant), count or 100, seed, out=out, config=config)
+        return understanding.evaluate(
+            answering(assistant), count or 100, seed, held_out=held_out, out=out, config=config
+        )
     draw, codec = partial(assistant.generate_images, guidance=guidance), assistant.reconstruct
     config["guidance"] = guidance
-    return generation.evaluate(draw, count or 50, seed, reconstruct=codec, out=out, config=config)
+    return generation.evaluate(draw, count or 50, seed, held_out=held_out, reconstruct=codec, out=out, config=config)
 
 
 def answering(assistant: Assistant) -> understanding.Answer:

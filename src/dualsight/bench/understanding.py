@@ -90,6 +90,7 @@ def evaluate(
     per_kind: int = 100,
     seed: int = 0,
     batch: int = 64,
+    held_out: bool = True,
     out: Path | None = None,
     config: dict | None = None,
     items: Sequence[Item] | None = None,
@@ -98,9 +99,10 @@ def evaluate(
 
     Args:
         batch: questions that ``answer`` gets at once.
+        held_out: False asks about scenes like those of training, for comparison.
         out: a folder for ``results.json``.
         config: what was judged, plain JSON.
-        items: the questions, if they are not to be ``make_items(per_kind, seed)``.
+        items: the questions, if they are not to be those of :func:`make_items`.
 
     Returns:
         The content of ``results.json``: protocol, seed, ``overall``, ``categories`` and ``kinds``, with intervals.
@@ -108,7 +110,7 @@ def evaluate(
     Raises:
         ValueError: ``answer`` returned another number of answers than it was asked for.
     """
-    items = make_items(per_kind, seed) if items is None else items
+    items = make_items(per_kind, seed, held_out=held_out) if items is None else items
     replies: list[str] = []
     for start in range(0, len(items), batch):
         part = items[start : start + batch]
@@ -126,7 +128,7 @@ def evaluate(
         if any(count[k] for k in kinds)
     }
     result = {
-        "protocol": PROTOCOL,
+        "protocol": {**PROTOCOL, "held_out": held_out},
         "seed": seed,
         "questions": len(items),
         "overall": score(sum(right.values()), len(items), mean_of=[c["score"] for c in categories.values()]),
