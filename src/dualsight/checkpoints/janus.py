@@ -328,15 +328,12 @@ def _flow_modules(config: JanusConfig) -> dict[str, dict[str, Any]]:
     upsampling follow from the shapes of the weights, the names from the classes."""
     flow = config.flow
     assert flow
-    channels, both = flow.vae.latent_channels, {
-        "block_out_channels": [flow.width], "layers_in_middle": flow.blocks, "hidden_size": config.text.hidden_size
-    }  # fmt: skip
+    channels, width = flow.vae.latent_channels, config.text.hidden_size
+    both = {"block_out_channels": [flow.width], "layers_in_middle": flow.blocks, "hidden_size": width}
     return {
-        "vision_gen_enc_config": {
-            "input_channels": channels, "stride": PATCH, "kernel_size": PATCH, "padding": 0, **both,
-        },
+        "vision_gen_enc_config": {"input_channels": channels, "stride": PATCH, "kernel_size": PATCH, **both},
         "vision_gen_dec_config": {"in_channels": flow.width, "out_channels": channels, "upsamples": 1, **both},
-    }  # fmt: skip
+    }
 
 
 # --- transformers' layout -----------------------------------------------------------------------------------------

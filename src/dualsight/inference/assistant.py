@@ -58,12 +58,12 @@ class Assistant:
         """
         if guidance is not None:
             settings["guidance"] = guidance
-        model, flow = self.model, isinstance(self.model, JanusDiT | JanusFlow)
+        flow = isinstance(self.model, JanusDiT | JanusFlow)
         if foreign := sorted(settings.keys() & (OF_TOKENS if flow else OF_FLOW)):
             raise ValueError(f"this model draws {'by flow' if flow else 'token by token'}: it has no {foreign[0]}")
-        if isinstance(model, JanusDiT | JanusFlow):
-            return draw_by_flow(model, self.processor, prompts, seeds, per_prompt, **settings)
-        return draw(cast(Janus, model), self.processor, prompts, seeds, per_prompt, **settings)
+        if flow:
+            return draw_by_flow(self.model, self.processor, prompts, seeds, per_prompt, **settings)
+        return draw(cast(Janus, self.model), self.processor, prompts, seeds, per_prompt, **settings)
 
     @torch.inference_mode()
     def reconstruct(self, pictures: Sequence[Picture]) -> list[Frame]:

@@ -51,7 +51,7 @@ class JanusFlow(JanusCore):
         super().__init__(config)
         if config.flow is None or config.encoder is None:
             raise ValueError(
-                "this model makes images by a flow inside the language model, its config has none (see Janus)"
+                "this model makes images by a flow inside the language model, its config has none (see Janus, JanusDiT)"
             )
         flow, width = config.flow, config.text.hidden_size
         channels = flow.vae.latent_channels
