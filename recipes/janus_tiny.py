@@ -4,9 +4,11 @@
     python recipes/janus_tiny.py --out runs/janus --dry-run    # print the commands
 
 Stages: pictures of rooms -> image tokenizer -> understanding encoder, on captions and then on what every patch shows
--> a new model -> stages I, II and III of the paper -> both suites. It draws scenes, and is asked about scenes and
-rooms: 64 tokens say too little of a room. The published learning rates are for models of a billion parameters;
-`--recipe tiny` has those for this one. Each command can be killed: running the recipe again goes on.
+-> a new model -> stages I, II and III of the paper -> both suites. Then the second way of making images: an
+autoencoder -> a diffusion transformer in place of the tokens, which alone learns -> the suite of drawings. Both draw
+scenes, and are asked about scenes and rooms: 64 tokens say too little of a room. The published learning rates are for
+models of a billion parameters; `--recipe tiny` has those for this one. Each command can be killed: running the recipe
+again goes on.
 """
 
 from __future__ import annotations
@@ -29,44 +31,53 @@ class Recipe:
     stages: tuple[tuple[str, int], ...] = (("I", 60), ("II", 2000), ("III", 5600))
     """Stage, steps."""
     batch: int = 32
+    vae_steps: int = 1800
+    swap_steps: int = 7600
+    swap_batch: int = 16
     bf16: bool = True
     """For a processor that has instructions for it; slow on others."""
+    compiled: bool = True
+    """Needs a C++ compiler."""
 
 
-def commands(out: Path, recipe: Recipe, generation: str = "vq") -> list[str]:
+def commands(out: Path, recipe: Recipe) -> list[str]:
     """Every command of the run, in order, as one would type it; those with torchrun share the work."""
-    several = f"torchrun --nproc_per_node {recipe.processes} -m dualsight.cli"
-    data = f"--data [scenes,room-talk:{out}/rooms]"
     fast = f"--workers 1 --bf16 {str(recipe.bf16).lower()}"
-    kind = "vae" if generation == "dit" else "vq"
+    fused = f"{fast} --compiled {str(recipe.compiled).lower()}"
+    several = f"torchrun --nproc_per_node {recipe.processes} -m dualsight.cli train janus --recipe tiny --capacity 240"
+    data = f"--data [scenes,room-talk:{out}/rooms]"
     plan = [
         f"dualsight data rooms --out {out}/rooms --house-seeds {recipe.rooms}",
-        f"dualsight train codec --data scenes --kind {kind} --out {out}/{kind} --steps {recipe.codec_steps}",
+        f"dualsight train codec --data scenes --kind vq --out {out}/vq --steps {recipe.codec_steps}",
         f"dualsight train encoder --data [scenes,rooms:{out}/rooms] --out {out}/encoder "
         f"--steps {recipe.encoder_steps} --batch 64",
         f"dualsight train encoder --data scenes --lesson figures --init {out}/encoder --out {out}/figures "
         f"--steps {recipe.figures_steps} --batch 64 --learning-rate 0.002 {fast}",
-        f"dualsight train new {data} --out {out}/{generation}-new --codec {out}/{kind} --encoder {out}/figures "
-        f"--generation {generation}",
+        f"dualsight train new {data} --out {out}/new --codec {out}/vq --encoder {out}/figures",
     ]
-    model = out / f"{generation}-new"
+    model = out / "new"
     for number, (stage, steps) in enumerate(recipe.stages):
-        following = out / f"{generation}-{stage}"
+        following = out / stage
         plan.append(
-            f"{several} train janus --init {model} {data} --out {following} --recipe tiny --stage {stage} "
-            f"--steps {steps} --batch {recipe.batch} --capacity 240 {fast} "
-            f"--seed {42 + number}"  # examples follow from the seed: each stage has its own
+            f"{several} --init {model} {data} --out {following} --stage {stage} --steps {steps} "
+            f"--batch {recipe.batch} {fused} --seed {42 + number}"  # examples follow from the seed: each has its own
         )
         model = following
-    plan += [f"dualsight eval --suite {suite} --model {model} --seed 7" for suite in ("janus-house", "geneval-shapes")]
+    plan += [
+        f"dualsight eval --suite janus-house --model {model} --seed 7",
+        f"dualsight eval --suite geneval-shapes --model {model} --seed 7 --guidance 2",
+        f"dualsight train codec --data scenes --kind vae --out {out}/vae --steps {recipe.vae_steps}",
+        f"dualsight train swap --init {model} --codec {out}/vae --out {out}/new-dit",
+        f"{several} --init {out}/new-dit --data scenes --out {out}/dit --stage swap --steps {recipe.swap_steps} "
+        f"--batch {recipe.swap_batch} {fused} --seed 45",
+        f"dualsight eval --suite geneval-shapes --model {out}/dit --seed 7",
+    ]
     return plan
 
 
 def main() -> None:
-    parser = options(__doc__, "runs/janus")
-    parser.add_argument("--generation", choices=("vq", "dit"), default="vq")
-    given = parser.parse_args()
-    run(commands(given.out, Recipe(), given.generation), given.dry_run)
+    given = options(__doc__, "runs/janus").parse_args()
+    run(commands(given.out, Recipe()), given.dry_run)
 
 
 if __name__ == "__main__":

@@ -681,6 +681,7 @@ def train_janus(
     lora_rank: int = 0,
     bf16: bool = False,
     checkpointing: bool = False,
+    compiled: bool = False,
     sample_prompts: Path | None = None,
     sample_every: PositiveInt = 500,
     report_to: str = "none",
@@ -706,6 +707,7 @@ def train_janus(
         lora_rank: above 0 the language model learns through LoRA of this rank.
         bf16: compute in bfloat16.
         checkpointing: compute activations again in the backward pass, to save memory.
+        compiled: compile the blocks that learn, which takes a C++ compiler on CPUs and a minute or two at the start.
         sample_prompts: a text file with prompts, drawn every so many steps.
         sample_every: how many.
         report_to: trackio, tensorboard or another of transformers' integrations.
@@ -729,7 +731,18 @@ def train_janus(
     model, processor = from_pretrained(init)
     shares = _ratio(ratio) if ratio else None
     train_stage(
-        model, processor, chosen, sources, run, capacity, shares, lora_rank, checkpointing, prompts, sample_every
+        model,
+        processor,
+        chosen,
+        sources,
+        run,
+        capacity,
+        shares,
+        lora_rank,
+        checkpointing,
+        compiled,
+        prompts,
+        sample_every,
     )
 
 

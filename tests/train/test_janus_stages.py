@@ -22,6 +22,7 @@ from dualsight.train.janus_stages import (
     JANUS_FLOW,
     JANUS_PRO,
     JanusTraining,
+    compile_blocks,
     freeze,
     run_of,
     train_stage,
@@ -316,3 +317,28 @@ def test_a_sheet_shows_images_in_order():
 def test_batches_are_fields_of_the_models_own(janus):
     batch = JanusCollate(janus[1], 200)(SOURCES["text"], no_dice())
     JanusBatch(**batch)
+
+
+def test_what_learns_is_compiled_block_by_block(janus, monkeypatch):
+    model, _ = janus
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda block: compiled.append(block))
+    freeze(model, JANUS["II"])
+    compile_blocks(model)
+    assert compiled == list(model.language_model.model.layers)
+    compiled.clear()
+    freeze(model, JANUS["III"])
+    compile_blocks(model)
+    assert compiled == [*model.vision_model.vision_tower.blocks, *model.language_model.model.layers]
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same(janus, tmp_path):
+    """Needs a C++ compiler."""
+    weights = []
+    for compiled in (False, True):
+        model, processor = tiny()
+        run = run_of(JANUS["III"], tmp_path / str(compiled), steps=3, batch=2)
+        train_stage(model, processor, JANUS["III"], SOURCES, run, capacity=200, compiled=compiled)
+        weights.append(torch.nn.utils.parameters_to_vector(model.parameters()).detach())
+    torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)

@@ -125,6 +125,7 @@ def _count(scene: Scene, rng: np.random.Generator, turns_on: str | None) -> Aske
         said = [(getattr(f, attribute), f.shape) for f in figures for attribute in ("color", "size", "texture")]
         counts |= {f"{word} figures": n for word, n in Counter(word for word, _ in said).items()}
         counts |= {plural(f"{word} {shape}"): n for (word, shape), n in Counter(said).items()}
+        counts |= {f"{plural(a)} and {plural(b)}": m + n for (a, m), (b, n) in permutations(shapes.items(), 2)}
         counts["figures"] = len(figures)
     # Numbers are asked for equally often as far as the scene has them: else "one" would nearly always be right.
     number = int(rng.permutation(sorted(set(counts.values())))[0])

@@ -131,6 +131,15 @@ def freeze(model: JanusCore, stage: Stage) -> None:
         parameter.requires_grad_(not name.startswith((*stage.frozen, POOL)))
 
 
+def compile_blocks(model: nn.Module) -> None:
+    """Have the transformer blocks that learn compiled, in place, when they are first called."""
+    for name, group in model.named_modules():
+        if isinstance(group, nn.ModuleList) and name.endswith((".blocks", ".layers")):
+            for block in group:
+                if any(parameter.requires_grad for parameter in block.parameters()):
+                    block.compile()
+
+
 def run_of(stage: Stage, out: Path, processes: int = 1, **changes) -> Run:
     """The published settings of a stage; ``changes`` replace them."""
     if stage.batch % processes:
@@ -160,6 +169,7 @@ def train_stage(
     ratio: Sequence[int] | None = None,
     lora_rank: int = 0,
     checkpointing: bool = False,
+    compiled: bool = False,
     sample_prompts: Sequence[str] = (),
     sample_every: int = 500,
 ) -> Path:
@@ -172,6 +182,8 @@ def train_stage(
         lora_rank: above 0 the language model learns through LoRA of this rank (arXiv:2106.09685), whatever the stage
             freezes of it; it is merged into the weights that are written, and written by itself to ``run.out/lora``.
         checkpointing: compute activations of the language model again in the backward pass, to save memory.
+        compiled: fuse what the blocks that learn do between their products (``torch.compile``), which needs a C++
+            compiler on CPUs and a minute or two at the start.
         sample_prompts: drawn every ``sample_every`` steps into ``run.out/samples``.
 
     Raises:
@@ -184,6 +196,8 @@ def train_stage(
         raise ValueError(f"stage {stage.name} leaves nothing of this model to learn")
     if checkpointing:
         model.language_model.activation_checkpointing_enable({"use_reentrant": False})
+    if compiled:
+        compile_blocks(model)
     if sample_prompts and is_sharded():
         raise ValueError("FSDP and DeepSpeed leave no whole model to draw samples with: train without sample_prompts")
     plan = JanusPlan(
