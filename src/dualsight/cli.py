@@ -136,7 +136,8 @@ def evaluate(
             prompt.
         prompts: GenEval's evaluation_metadata.jsonl, or DPG-Bench's dpg_bench.csv.
         judge: module:function on the Python path: a detector for geneval, a judge of questions for dpg.
-        guidance: of drawings: how much the prompt counts. By default 5 for tokens, as released, 3 for a flow.
+        guidance: of drawings: how much the prompt counts. By default 5 for tokens and 2 for JanusFlow, as
+            released, 3 for a diffusion transformer.
         held_out: of janus-house and geneval-shapes: false asks for combinations like those of training, to compare.
         memory: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant, pooled, or
             several joined by +. Of gridtalk, relook shows the image again in place of memory, and with lone among the
@@ -630,7 +631,7 @@ def train_new(
     codec: Path,
     encoder: Path | None = None,
     kind: Literal["siglip", "clip", "dinov2", "none"] = "siglip",
-    generation: Literal["vq", "dit"] = "vq",
+    generation: Literal["vq", "dit", "flow"] = "vq",
     seed: int = 42,
 ) -> None:
     """Put together a Janus of TINY size for `train janus --init`: its language model knows nothing yet.
@@ -641,7 +642,8 @@ def train_new(
         codec: output of `train codec`.
         encoder: output of `train encoder`.
         kind: the encoder's architecture; none is the ablation that understands through the generation pathway.
-        generation: how it makes images: token by token, or by a diffusion transformer.
+        generation: how it makes images: token by token, by a diffusion transformer, or by a flow inside the language
+            model (JanusFlow). The last two take a VAE as codec.
         seed: of the random weights.
     """
     from dualsight.checkpoints.janus import save_pretrained
@@ -672,7 +674,7 @@ def train_janus(
     data: str | list[str],
     out: Path,
     stage: Literal["I", "II", "III", "swap"] = "III",
-    recipe: Literal["janus", "janus-pro", "tiny"] = "janus-pro",
+    recipe: Literal["janus", "janus-pro", "janus-flow", "tiny"] = "janus-pro",
     steps: PositiveInt = 1000,
     batch: PositiveInt = 8,
     learning_rate: float | None = None,
@@ -1049,7 +1051,8 @@ def draw(
         out: folder of the images; those that it holds under the same names are replaced.
         per_prompt: images of each prompt.
         seed: of the first image; the next ones count up.
-        guidance: how much the prompt counts; 1 is no guidance. By default 5 for tokens, as released, 3 for a flow.
+        guidance: how much the prompt counts; 1 is no guidance. By default 5 for tokens and 2 for JanusFlow, as
+            released, 3 for a diffusion transformer.
         temperature: of sampling tokens, by default 1; 0 takes the best one.
         top_k: sample from so many of the best tokens only.
         compile: draw every token by one compiled graph: for GPUs, after a minute of compiling; CPUs are slower with it.

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +23,18 @@ from dualsight.checkpoints.janus import (
     save_official,
     save_pretrained,
     save_transformers,
+    to_official_flow,
     to_transformers,
     tokens_of,
     transformers_config,
     understanding_vlm,
 )
-from dualsight.checkpoints.weights import CheckpointError
+from dualsight.checkpoints.weights import CheckpointError, save_weights
 from dualsight.models.janus import JANUS_1_3B, JANUS_PRO_1B, JANUS_PRO_7B, Janus
-from dualsight.models.janus_config import UNDERSTANDING_PROMPT
+from dualsight.models.janus_config import JANUS_FLOW_1_3B, UNDERSTANDING_PROMPT
+from dualsight.models.janus_flow import JanusFlow
+from dualsight.models.janus_processor import JanusProcessor
+from dualsight.pathways.vae import VAEConfig
 from dualsight.pathways.vq import UNUSED
 from tests.models.janus_tiny import config, tiny, tokenizer
 
@@ -165,6 +170,68 @@ def test_an_official_folder_goes_there_and_back(tmp_path, monkeypatch):
     again, _ = from_pretrained(tmp_path, roles=("User", "Assistant"))
     assert same(model.state_dict(), again.state_dict())
     assert again.config.roles == ("User", "Assistant")
+
+
+def test_the_size_of_janusflow():
+    """The released state dict is not on record. Derived: SigLIP (with its pooling head) and language model are those of
+    Janus-Pro-1B, whose released keys are; both ends of the flow are counted by hand in ``test_shallow_uvit``; the rest
+    are the layers that stand between. Community reports say "about 2.05 B"."""
+    released = json.loads(gzip.decompress(KEYS.read_bytes()))["janus_pro_1b"]
+    shared = sum(
+        math.prod(shape) for name, shape in released.items() if name.startswith(("vision_model.", "language_model."))
+    )
+    assert shared == 303_688_704 + 12_595_200 + 1_233_225_728 + 419_430_400
+    ends = 21_614_336 + 50_561_296
+    aligners = (1024 * 2048 + 2048) + (768 * 2048 + 2048) + (2048 * 768 + 768)
+    begin, norm = 2048, 2048
+    with torch.device("meta"):
+        model = JanusFlow(JANUS_FLOW_1_3B)
+    assert sum(p.numel() for p in model.parameters()) == shared + ends + aligners + begin + norm == 2_046_367_504
+    names = to_official_flow(model.state_dict())
+    assert {name.split(".")[0] for name in names} == {
+        "vision_und_enc_model", "vision_und_enc_aligner", "beg_of_und_embed", "vision_gen_enc_model",
+        "vision_gen_enc_aligner", "vision_gen_dec_aligner_norm", "vision_gen_dec_aligner", "vision_gen_dec_model",
+        "language_model",
+    }  # fmt: skip
+    assert {"vision_und_enc_aligner.weight", "vision_und_enc_model.vision_tower.pos_embed"} <= names.keys()
+
+
+def test_official_janusflow_configs_go_there_and_back():
+    size = JANUS_FLOW_1_3B
+    data = official_config(size)
+    assert config_of_official(data, size.tokens, size.roles) == size
+    for name in ("vision_gen_enc_config", "vision_gen_dec_config"):
+        data[name]["params"] = {}
+    assert config_of_official(data, size.tokens, size.roles) == size, "what a config leaves out is as released"
+    data["vision_gen_enc_config"]["params"] = {"stride": 4}
+    with pytest.raises(ValueError, match="stride of vision_gen_enc_config is 4; JanusFlow was only released with 2"):
+        config_of_official(data, size.tokens, size.roles)
+    for changes in ({"flow": replace(size.flow, vae=VAEConfig())}, {"aligner_depth": 2}):
+        with pytest.raises(ValueError, match="use save_pretrained"):
+            official_config(replace(size, **changes))
+
+
+def test_the_official_layout_of_janusflow_goes_there_and_back(tmp_path, monkeypatch):
+    """A small stand-in for the released size, which alone the official code knows; REPA's head is not for it."""
+    small, encoder = config(), replace(config().encoder, pool=True)
+    flow = replace(JANUS_FLOW_1_3B.flow, width=16)
+    release = replace(JANUS_FLOW_1_3B, text=small.text, encoder=encoder, flow=flow, tokens=small.tokens, image_size=64)
+    monkeypatch.setattr("dualsight.checkpoints.janus.SIGLIP_LARGE", encoder)
+    monkeypatch.setattr("dualsight.checkpoints.janus.JANUS_FLOW_1_3B", release)
+    torch.manual_seed(0)
+    model = JanusFlow(replace(release, flow=replace(flow, align_after=2)))
+    save_official(model, JanusProcessor(model.config, tokenizer()), tmp_path, dtype=None)
+    again, processor = from_pretrained(tmp_path)
+    assert again.config == release and processor.config.roles == FIRST_ROLES
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("repa_head.")}
+    assert same(kept, again.state_dict())
+    with pytest.raises(ValueError, match="no learned embedding in front of an image"):
+        understanding_vlm(again)
+    written = load_file(tmp_path / "model.safetensors")
+    del written["beg_of_und_embed"]
+    save_weights(written, tmp_path)
+    with pytest.raises(CheckpointError, match=r"missing \(1\): beg_of_und_embed"):
+        from_pretrained(tmp_path)
 
 
 def test_tokens_and_roles_come_from_the_tokenizer():

@@ -139,7 +139,7 @@ def test_pictures_through_the_autoencoder_and_back(janus):
 def test_configs_that_cannot_be_are_refused(janus):
     made = janus[0].config
     assert JanusConfig.from_dict(made.to_dict()) == made
-    with pytest.raises(ValueError, match="give one of the two"):
+    with pytest.raises(ValueError, match="give one of the three"):
         replace(made, dit=None)
     with pytest.raises(ValueError, match="understands through the tokens of vq"):
         replace(made, encoder=None)

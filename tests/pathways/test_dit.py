@@ -1,16 +1,23 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
-from dualsight.pathways.dit import DIT_XL, TINY, DiT, DiTConfig, sample
-from dualsight.pathways.flow import flow_loss
+from dualsight.pathways.dit import DIT_XL, TINY, DiT, DiTConfig, time_embedding
+from dualsight.pathways.flow import flow_loss, guided, integrate, seeded_noise
 
 SMALL = DiTConfig(channels=4, patch=2, width=48, depth=2, heads=2, condition_width=16)
 
 
 def close(actual, expected, tolerance=1e-5):
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
+
+
+def sample(dit, condition, unconditional, seeds, size, guidance, steps, solver="heun"):
+    away = partial(dit, condition=unconditional) if unconditional else None
+    velocity = guided(partial(dit, condition=condition), away, guidance)
+    return integrate(velocity, seeded_noise(seeds, (dit.config.channels, *size)), steps, solver)
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +108,18 @@ def test_guidance_of_one_makes_no_second_pass(dit, prompts, monkeypatch):
     assert len(calls) == 6
 
 
-def test_progress_is_reported(dit, prompts):
-    seen = []
-    sample(
-        dit, dit.condition(*prompts), None, [1, 2, 3], (4, 4), guidance=1.0, steps=2, on_step=lambda *r: seen.append(r)
-    )
-    assert [(done, steps, tuple(x.shape)) for done, steps, x in seen] == [(1, 2, (3, 4, 4, 4)), (2, 2, (3, 4, 4, 4))]
+def test_rows_of_a_condition_are_copied(dit, prompts, noisy):
+    condition = dit.condition(*prompts)
+    chosen = condition.select(torch.tensor([1, 1, 0]))
+    close(dit(*noisy, chosen)[0], dit(*noisy, condition.select(torch.tensor([1, 1, 1])))[0])
+    assert torch.equal(chosen.tokens[2], condition.tokens[0]) and torch.equal(chosen.pooled[1], condition.pooled[1])
+
+
+def test_the_time_is_told_by_cosines_then_sines_of_a_thousand_t():
+    embedded = time_embedding(torch.tensor([0.0, 0.25]), 8)
+    assert embedded[0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    close(embedded[1, :4], torch.tensor([250.0, 25.0, 2.5, 0.25]).cos(), 1e-4)
+    close(embedded[1, 4:], torch.tensor([250.0, 25.0, 2.5, 0.25]).sin(), 1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -163,9 +176,5 @@ def test_bad_input_is_named(dit, prompts, noisy):
         dit(x[..., :5], t, condition)
     with pytest.raises(ValueError, match="expected 4 channels"):
         dit(x[:, :3], t, condition)
-    with pytest.raises(ValueError, match="2 seeds for 3 prompts"):
-        sample(dit, condition, None, [1, 2], (4, 4), guidance=1.0)
-    with pytest.raises(ValueError, match="guidance 3 needs"):
-        sample(dit, condition, None, [1, 2, 3], (4, 4))
     with pytest.raises(ValueError, match="50 does not split into 2 heads"):
         replace(SMALL, width=50)

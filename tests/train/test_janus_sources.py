@@ -13,8 +13,9 @@ from dualsight.cli import main
 from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.data.scene_labels import LabelledScenes
 from dualsight.models.janus import Janus
-from dualsight.models.janus_config import TINY
+from dualsight.models.janus_config import TINY, TINY_FLOW
 from dualsight.models.janus_dit import JanusDiT
+from dualsight.models.janus_flow import JanusFlow
 from dualsight.pathways.encoders import Encoder
 from dualsight.pathways.vae import VAE, VAEConfig
 from dualsight.pathways.vq import VQTokenizer
@@ -98,8 +99,27 @@ def test_a_new_model_takes_a_codec_and_an_encoder(scenes, tmp_path, monkeypatch)
 def test_the_ways_of_seeing_and_making_swap(scenes, monkeypatch):
     monkeypatch.setattr(WORDS_FROM, 20)
     assert isinstance(new_janus(tiny("clip", "dit"), scenes, None, None)[0], JanusDiT)
+    assert isinstance(new_janus(tiny("siglip", "flow"), scenes, None, None)[0], JanusFlow)
     assert tiny("none", "vq").encoder is None
     assert tiny("dinov2", "vq").encoder.kind == "dinov2"
+
+
+def test_a_new_janusflow_takes_a_vae_and_learns_by_the_command(tmp_path, monkeypatch):
+    """What `train new` and `train janus` write; the words of few scenes suffice."""
+    monkeypatch.setattr(WORDS_FROM, 20)
+    codec = VAE(TINY_FLOW.flow.vae)
+    save_codec(codec, tmp_path / "vae")
+    save_codec(VQTokenizer(TINY.vq), tmp_path / "vq")
+    new = ["train", "new", "--data=scenes", "--generation=flow"]
+    main([*new, f"--codec={tmp_path}/vae", f"--out={tmp_path}/new"])
+    model, _ = from_pretrained(tmp_path / "new")
+    assert isinstance(model, JanusFlow)
+    assert torch.equal(model.gen_vae.encoder.conv_in.weight, codec.encoder.conv_in.weight)
+    main(["train", "janus", f"--init={tmp_path}/new", f"--out={tmp_path}/out", "--data=scenes", "--recipe=tiny",
+          "--stage=II", "--steps=1", "--batch=2", "--capacity=200"])  # fmt: skip
+    assert isinstance(from_pretrained(tmp_path / "out")[0], JanusFlow)
+    with pytest.raises(ValueError, match=r"holds a codec of VQConfig.*; the model's is VAEConfig"):
+        new_janus(TINY_FLOW, {}, tmp_path / "vq", None)
 
 
 def test_another_generation_pathway_learns_alone(janus, scenes, tmp_path):

@@ -19,6 +19,7 @@ from dualsight.train.janus_stages import (
     CODECS,
     ENCODER,
     JANUS,
+    JANUS_FLOW,
     JANUS_PRO,
     JanusTraining,
     compile_blocks,
@@ -163,6 +164,8 @@ def test_published_settings():
     """Tables of arXiv:2410.13848 and 2501.17811."""
     assert [JANUS[s].ratio for s in JANUS] == [(1, 0, 1), (2, 3, 5), (7, 3, 10)]
     assert [JANUS_PRO[s].ratio for s in JANUS_PRO] == [(1, 0, 3), (2, 3, 5), (5, 1, 4)]
+    assert [JANUS_FLOW[s].ratio for s in JANUS_FLOW] == [(50, 0, 50), (14, 6, 80), (21, 9, 70)]  # arXiv:2411.07975
+    assert [JANUS_FLOW[s].steps for s in JANUS_FLOW] == [10_000, 380_000, 26_000]
     assert [JANUS[s].learning_rate for s in JANUS] == [1e-3, 1e-4, 2e-5]
     assert [JANUS_PRO[s].learning_rate for s in JANUS_PRO] == [1e-3, 1e-4, 4e-5]
     assert [JANUS[s].weight_decay for s in JANUS] == [0, 0, 0.1]

@@ -1,8 +1,9 @@
 """Janus on disk: our own folders, the official releases and transformers' layout, read and written.
 
 Our parameter names are the official ones (``deepseek-ai/Janus-1.3B``, ``Janus-Pro-1B``, ``Janus-Pro-7B``), which so
-load without a map. transformers' (``deepseek-community/Janus-Pro-*``) differ by ``transformers_names``, and have the
-queries, keys and values of the vision tower apart.
+load without a map; ``JanusFlow-1.3B`` calls the understanding side otherwise (``_FLOW``). transformers'
+(``deepseek-community/Janus-Pro-*``) differ by ``transformers_names``, and have the queries, keys and values of the
+vision tower apart.
 
 What the model has to know of its tokens is looked up in the checkpoint's own tokenizer: the ids differ between the
 releases. So do the roles; see ``roles_of``.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,27 @@ from transformers.models.janus.modeling_janus import JanusForConditionalGenerati
 
 from dualsight.checkpoints.weights import CheckpointError, WeightFiles, check_names, save_weights, write_json
 from dualsight.models.janus import Janus
-from dualsight.models.janus_config import TOKEN_NAMES, UNDERSTANDING_PROMPT, JanusConfig, JanusTextConfig, JanusTokens
+from dualsight.models.janus_config import (
+    JANUS_FLOW_1_3B,
+    TOKEN_NAMES,
+    UNDERSTANDING_PROMPT,
+    JanusConfig,
+    JanusTextConfig,
+    JanusTokens,
+)
 from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_dit import JanusDiT
+from dualsight.models.janus_flow import JanusFlow
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
+from dualsight.pathways.shallow_uvit import PATCH
 from dualsight.pathways.vq import UNUSED, VQConfig
 
 PRO_ROLES, FIRST_ROLES = ("<|User|>", "<|Assistant|>"), ("User", "Assistant")
 UNDERSTANDING = ("vision_model.", "aligner.", "language_model.")
 STAND_IN = VQConfig(32, (1,), (1,), res_blocks=1, z_channels=32, codebook_size=8, codebook_dim=4)
 POOL = "vision_model.vision_tower.attn_pool."
+State = dict[str, Tensor]
 
 
 def save_pretrained(
@@ -47,14 +58,16 @@ def save_pretrained(
 
 
 def save_official(
-    model: Janus, processor: JanusProcessor, folder: str | Path, dtype: torch.dtype | None = torch.bfloat16
+    model: Janus | JanusFlow, processor: JanusProcessor, folder: str | Path, dtype: torch.dtype | None = torch.bfloat16
 ) -> None:
-    """Write model and tokenizer as the official code reads them.
+    """Write model and tokenizer as the official code reads them. What JanusFlow has for training only (REPA's head) is
+    left out.
 
     Raises:
         ValueError: the model has something that the official code cannot express.
     """
-    _save(model.state_dict(), official_config(model.config), processor, Path(folder), dtype)
+    state = model.state_dict() if model.config.vq else to_official_flow(model.state_dict())
+    _save(state, official_config(model.config), processor, Path(folder), dtype)
 
 
 def save_transformers(
@@ -82,7 +95,7 @@ def from_pretrained(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     roles: tuple[str, str] | None = None,
-) -> tuple[Janus | JanusDiT, JanusProcessor]:
+) -> tuple[Janus | JanusDiT | JanusFlow, JanusProcessor]:
     """Load a model and its processor from a folder in any of the three layouts.
 
     Args:
@@ -107,20 +120,37 @@ def from_pretrained(
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'} is not a Janus config: {error}") from error
     with init_empty_weights():
-        model = JanusDiT(config) if config.dit else Janus(config)
-    _load(model, WeightFiles(folder), dtype, transformers="vq_config" in data)
+        model = model_of(config)
+    if "vq_config" in data:
+        layout = to_transformers, from_transformers
+    elif kind == "multi_modality" and config.flow:
+        layout = to_official_flow, from_official_flow
+    else:
+        layout = dict, lambda state, names: state
+    _load(model, WeightFiles(folder), dtype, *layout)
     return model.to(device).eval(), JanusProcessor(config, tokenizer)
 
 
-def _load(model: JanusCore, weights: WeightFiles, dtype: torch.dtype, transformers: bool) -> None:
+def model_of(config: JanusConfig) -> Janus | JanusDiT | JanusFlow:
+    """The model of a config, with random weights."""
+    if config.dit:
+        return JanusDiT(config)
+    return JanusFlow(config) if config.flow else Janus(config)
+
+
+def _load(
+    model: JanusCore,
+    weights: WeightFiles,
+    dtype: torch.dtype,
+    to_theirs: Callable[[State], State],
+    from_theirs: Callable[[State, Iterable[str]], State],
+) -> None:
     """Put the tensors of a folder into a model on the meta device; every name and shape is checked first."""
     ours = model.state_dict()
-    state = to_transformers(ours) if transformers else ours
-    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in to_theirs(ours).items()}
     found = {name: shape for name, shape in weights.shapes.items() if not name.endswith(UNUSED)}
     check_names(found, expected, str(weights.path))
-    read = weights.read(expected)
-    state = from_transformers(read, ours) if transformers else read
+    state = from_theirs(weights.read(expected), ours)
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
 
 
@@ -166,13 +196,15 @@ _TEXT = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", 
 _TEXT += ("num_key_value_heads", "max_position_embeddings", "rope_theta", "rms_norm_eps")
 _LLAMA = {"intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096}
 """What the official configs leave to LlamaConfig's defaults."""
+TOWER = {"image_size": 384, "model_name": "siglip_large_patch16_384", "select_feature": "same", "select_layer": -1}
+"""The understanding encoder of every release."""
 
 
 def config_of_official(data: dict[str, Any], tokens: JanusTokens, roles: tuple[str, str]) -> JanusConfig:
     """Our config for an official ``config.json``; KeyError names what it lacks."""
-    tower = data["vision_config"]["params"]
-    if tower["model_name"] != "siglip_large_patch16_384":
-        raise ValueError(f"vision tower {tower['model_name']!r}; only siglip_large_patch16_384 was ever released")
+    if "vision_gen_enc_config" in data:
+        return _config_of_flow(data, tokens, roles)
+    _check_tower(data["vision_config"]["params"])
     vq = data["gen_vision_config"]["params"]
     return JanusConfig(
         text=_text_of(data["language_config"]),
@@ -183,6 +215,11 @@ def config_of_official(data: dict[str, Any], tokens: JanusTokens, roles: tuple[s
         roles=roles,
         system=UNDERSTANDING_PROMPT,
     )
+
+
+def _check_tower(params: dict[str, Any]) -> None:
+    if params["model_name"] != TOWER["model_name"]:
+        raise ValueError(f"vision tower {params['model_name']!r}; only {TOWER['model_name']} was ever released")
 
 
 def _text_of(language: dict[str, Any]) -> JanusTextConfig:
@@ -204,6 +241,8 @@ def official_config(config: JanusConfig) -> dict[str, Any]:
     """
     if config.encoder != SIGLIP_LARGE or config.text.architecture != "llama":
         raise ValueError("the official code knows SigLIP-L/16-384 and Llama only: use save_pretrained")
+    if config.flow:
+        return _flow_config(config)
     width, vq = config.text.hidden_size, config.vq
     if vq is None or vq != VQConfig(codebook_size=vq.codebook_size, codebook_dim=vq.codebook_dim):
         raise ValueError("the official code knows VQ-16 only: use save_pretrained")
@@ -212,20 +251,88 @@ def official_config(config: JanusConfig) -> dict[str, Any]:
         params = {"projector_type": "mlp_gelu", "depth": config.aligner_depth, "input_dim": inputs, "n_embed": width}
         return {"cls": "MlpProjector", "model_type": "aligner", "params": params}
 
-    tower = {"image_size": 384, "model_name": "siglip_large_patch16_384", "select_feature": "same", "select_layer": -1}
     head = {"image_token_embed": width, "image_token_size": vq.codebook_size, "n_embed": width}
     codes = {"image_token_size": vq.codebook_size, "n_embed": vq.codebook_dim}
-    text = {name: value for name, value in asdict(config.text).items() if name in _TEXT}
     return {
         "architectures": ["MultiModalityCausalLM"],
         "model_type": "multi_modality",
-        "vision_config": {"cls": "CLIPVisionTower", "model_type": "vision", "params": tower},
+        "vision_config": {"cls": "CLIPVisionTower", "model_type": "vision", "params": TOWER},
         "aligner_config": projector(config.encoder.hidden_size),
         "gen_vision_config": {"cls": "VQ-16", "model_type": "gen_vision", "params": codes},
         "gen_aligner_config": {**projector(vq.codebook_dim), "model_type": "gen_aligner"},
         "gen_head_config": {"cls": "vision_head", "model_type": "gen_head", "params": head},
-        "language_config": {"model_type": "llama", **text, "tie_word_embeddings": False, "torch_dtype": "bfloat16"},
+        "language_config": _language_config(config.text),
         "torch_dtype": "bfloat16",
+    }
+
+
+def _language_config(config: JanusTextConfig) -> dict[str, Any]:
+    text = {name: value for name, value in asdict(config).items() if name in _TEXT}
+    return {"model_type": "llama", **text, "tie_word_embeddings": False, "torch_dtype": "bfloat16"}
+
+
+_FLOW = {"vision_und_enc_model.": "vision_model.", "vision_und_enc_aligner.": "aligner.layers.0."}
+"""How names of JanusFlow begin where they differ: the official one and ours."""
+
+
+def to_official_flow(state: State) -> State:
+    """A JanusFlow's state dict under the official names."""
+    renamed = {}
+    for name, tensor in state.items():
+        if not name.startswith("repa_head."):
+            theirs = next((official for official, ours in _FLOW.items() if name.startswith(ours)), None)
+            renamed[name if theirs is None else theirs + name.removeprefix(_FLOW[theirs])] = tensor
+    return renamed
+
+
+def from_official_flow(state: State, names: Iterable[str]) -> State:
+    """Our parameters ``names`` out of an official state dict: the inverse of ``to_official_flow``."""
+    renamed = {}
+    for name, tensor in state.items():
+        theirs = next((official for official in _FLOW if name.startswith(official)), None)
+        renamed[name if theirs is None else _FLOW[theirs] + name.removeprefix(theirs)] = tensor
+    return {name: renamed[name] for name in names}
+
+
+def _config_of_flow(data: dict[str, Any], tokens: JanusTokens, roles: tuple[str, str]) -> JanusConfig:
+    _check_tower(data["vision_und_enc_config"]["params"])
+    for name, released in _flow_modules(JANUS_FLOW_1_3B).items():
+        for parameter, value in data[name]["params"].items():
+            if released.get(parameter, value) != value:
+                raise ValueError(
+                    f"{parameter} of {name} is {value}; JanusFlow was only released with {released[parameter]}"
+                )
+    return replace(JANUS_FLOW_1_3B, text=_text_of(data["language_config"]), tokens=tokens, roles=roles)
+
+
+def _flow_config(config: JanusConfig) -> dict[str, Any]:
+    release, flow = JANUS_FLOW_1_3B, config.flow
+    assert flow
+    same = (replace(flow, align_after=None), config.text.hidden_size, config.aligner_depth)
+    if same != (release.flow, release.text.hidden_size, release.aligner_depth):
+        raise ValueError("the official code knows JanusFlow in the released widths only: use save_pretrained")
+    encoder, decoder = _flow_modules(config).values()
+    return {
+        "architectures": ["MultiModalityCausalLM"],
+        "model_type": "multi_modality",
+        "vision_und_enc_config": {"cls": "CLIPVisionTower", "model_type": "vision_und_enc", "params": TOWER},
+        "vision_gen_enc_config": {"cls": "ShallowUViTEncoder", "model_type": "vision_gen_enc", "params": encoder},
+        "vision_gen_dec_config": {"cls": "ShallowUViTDecoder", "model_type": "vision_gen_dec", "params": decoder},
+        "language_config": _language_config(config.text),
+        "torch_dtype": "bfloat16",
+    }
+
+
+def _flow_modules(config: JanusConfig) -> dict[str, dict[str, Any]]:
+    """Parameters of the official classes. The released ``config.json`` is not on record: strides, kernels and the one
+    upsampling follow from the shapes of the weights, the names from the classes."""
+    flow = config.flow
+    assert flow
+    channels, width = flow.vae.latent_channels, config.text.hidden_size
+    both = {"block_out_channels": [flow.width], "layers_in_middle": flow.blocks, "hidden_size": width}
+    return {
+        "vision_gen_enc_config": {"input_channels": channels, "stride": PATCH, "kernel_size": PATCH, **both},
+        "vision_gen_dec_config": {"in_channels": flow.width, "out_channels": channels, "upsamples": 1, **both},
     }
 
 
@@ -306,7 +413,9 @@ def understanding_vlm(model: JanusCore) -> JanusForConditionalGeneration:
     Raises:
         ValueError: the model has something that transformers' class cannot express.
     """
-    config = replace(model.config, vq=STAND_IN, dit=None)
+    if model.config.flow and model.config.flow.begin_token:
+        raise ValueError("transformers' Janus has no learned embedding in front of an image; this model does")
+    config = replace(model.config, vq=STAND_IN, dit=None, flow=None)
     vlm = JanusForConditionalGeneration(TransformersConfig(**transformers_config(config))).to(model.device).eval()
     ours = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(UNDERSTANDING)}
     state = to_transformers(ours)

@@ -21,6 +21,7 @@ from dualsight.inference.text import answer, stream
 from dualsight.models.janus import Janus
 from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_dit import JanusDiT
+from dualsight.models.janus_flow import JanusFlow
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.types import IMAGE_MARK, Conversation, Frame, Picture, Turn
 
@@ -57,7 +58,7 @@ class Assistant:
         """
         if guidance is not None:
             settings["guidance"] = guidance
-        flow = isinstance(self.model, JanusDiT)
+        flow = isinstance(self.model, JanusDiT | JanusFlow)
         if foreign := sorted(settings.keys() & (OF_TOKENS if flow else OF_FLOW)):
             raise ValueError(f"this model draws {'by flow' if flow else 'token by token'}: it has no {foreign[0]}")
         if flow:
@@ -69,8 +70,8 @@ class Assistant:
         """Pictures through the codec of the generation pathway and back: the best that a drawing can be."""
         canvases = torch.stack([self.processor.canvas(picture) for picture in pictures])
         canvases = canvases.to(self.model.device, self.model.dtype)
-        if isinstance(self.model, JanusDiT):
-            codec = self.model.gen_vae
+        if isinstance(self.model, JanusDiT | JanusFlow):
+            codec = self.model.codec
             return self.processor.finished(codec.decode(codec.encode(canvases)))
         model = cast(Janus, self.model)
         return develop(model, self.processor, model.gen_vision_model.encode(canvases))

@@ -1,34 +1,37 @@
-"""Drawing by rectified flow with a ``JanusDiT``: the language model reads a prompt once, the transformer does the rest.
+"""Drawing by rectified flow: each prompt is read once, and every step asks for the velocity that it implies.
 
-As token by token (``image``), an image depends on its prompt and its seed alone, different prompts are read once, and
-without guidance nothing unconditional is computed.
+With a diffusion transformer (``JanusDiT``) the language model is done by then; with ``JanusFlow`` it computes the
+velocity, behind keys and values of the prompt that stay. As token by token (``image``), an image depends on its prompt
+and its seed alone, different prompts are read once, and without guidance nothing unconditional is computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dualsight.inference.image import OnPartial, OnStep, rows_of, seeds_of
 from dualsight.models.janus_dit import JanusDiT
+from dualsight.models.janus_flow import JanusFlow
 from dualsight.models.janus_processor import JanusProcessor
-from dualsight.pathways.dit import Condition, sample
-from dualsight.pathways.flow import Solver
+from dualsight.pathways.flow import Solver, Velocity, guided, integrate, seeded_noise
 from dualsight.types import Frame
 
 
 @torch.inference_mode()
 def draw_by_flow(
-    model: JanusDiT,
+    model: JanusDiT | JanusFlow,
     processor: JanusProcessor,
     prompts: Sequence[str],
     seeds: Sequence[int] | None = None,
     per_prompt: int = 1,
-    guidance: float = 3.0,
-    steps: int = 20,
-    solver: Solver = "heun",
+    guidance: float | None = None,
+    steps: int | None = None,
+    solver: Solver | None = None,
     on_step: OnStep | None = None,
     on_partial: OnPartial | None = None,
     partial_every: int = 5,
@@ -37,7 +40,7 @@ def draw_by_flow(
 
     Args:
         seeds: one for each image; by default 0, 1, 2, ...
-        guidance: how much the prompt counts; 1 is no guidance.
+        guidance: how much the prompt counts; 1 is no guidance. None here and below: the model's ``sampling``.
         steps: of the solver, ``"euler"`` or ``"heun"`` (two evaluations a step).
         on_step: called after each step with how many of how many are done.
         on_partial: called every ``partial_every`` steps with the images that the path leads to by now.
@@ -46,40 +49,40 @@ def draw_by_flow(
         ValueError: no prompt, an empty one or one that is too long; not one seed per image; a guidance below 1, no
             steps or an unknown solver.
     """
+    guidance = model.sampling.guidance if guidance is None else guidance
     if guidance < 1:
         raise ValueError(f"guidance is {guidance:g}; expected 1 (none) or more")
     seeds = seeds_of(prompts, per_prompt, seeds)
     different, rows = rows_of(model, processor, prompts, per_prompt, guided=guidance != 1)
     ids, valid = (tensor.to(model.device) for tensor in processor.left_padded(different))
-    hidden = model.read(model.embed(ids), model.begin(*ids.shape), valid)
-    condition = model.dit.condition(hidden, valid)
+    asked: Any = model.ask(ids, valid)  # what its own velocity takes
 
-    def of(chosen: list[int]) -> Condition:
-        index = torch.tensor(chosen, device=model.device)
-        return Condition(condition.tokens[index], condition.visible[index], condition.pooled[index])
+    def behind(chosen: list[int]) -> Velocity:
+        return partial(model.velocity, asked=asked.select(torch.tensor(chosen, device=model.device)))
 
     images = len(seeds)
-    latents = sample(
-        model.dit,
-        of(rows[:images]),
-        of(rows[images:]) if guidance != 1 else None,
-        seeds,
-        (model.config.side, model.config.side),
-        guidance=guidance,
-        steps=steps,
-        solver=solver,
-        on_step=_reporter(model, processor, on_step, on_partial, partial_every),
+    velocity = guided(behind(rows[:images]), behind(rows[images:]) if guidance != 1 else None, guidance)
+    latents = integrate(
+        velocity,
+        seeded_noise(seeds, model.config.latents, model.device),
+        model.sampling.steps if steps is None else steps,
+        solver or model.sampling.solver,
+        _reporter(model, processor, on_step, on_partial, partial_every),
     )
-    return processor.finished(model.gen_vae.decode(latents))
+    return processor.finished(model.codec.decode(latents))
 
 
 def _reporter(
-    model: JanusDiT, processor: JanusProcessor, on_step: OnStep | None, on_partial: OnPartial | None, every: int
+    model: JanusDiT | JanusFlow,
+    processor: JanusProcessor,
+    on_step: OnStep | None,
+    on_partial: OnPartial | None,
+    every: int,
 ) -> Callable[[int, int, Tensor], None]:
     def report(done: int, total: int, latents: Tensor) -> None:
         if on_step:
             on_step(done, total)
         if on_partial and done % every == 0 and done < total:
-            on_partial(processor.finished(model.gen_vae.decode(latents)))
+            on_partial(processor.finished(model.codec.decode(latents)))
 
     return report

@@ -61,7 +61,9 @@ class Janus(JanusCore):
     def __init__(self, config: JanusConfig):
         super().__init__(config)
         if config.vq is None:
-            raise ValueError("this model makes images through a VQ tokenizer, its config has none (see JanusDiT)")
+            raise ValueError(
+                "this model makes images through a VQ tokenizer, its config has none (see JanusDiT, JanusFlow)"
+            )
         width, codebook = config.text.hidden_size, config.vq.codebook_size
         self.gen_vision_model = VQTokenizer(config.vq)
         self.gen_embed = nn.Embedding(codebook, config.vq.codebook_dim)

@@ -8,8 +8,9 @@ from typing import Any, Literal
 from dualsight.nn.config import build
 from dualsight.pathways.dit import DiTConfig
 from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
+from dualsight.pathways.shallow_uvit import PATCH
 from dualsight.pathways.vae import TINY as TINY_VAE
-from dualsight.pathways.vae import VAEConfig
+from dualsight.pathways.vae import PretrainedVAE, VAEConfig
 from dualsight.pathways.vq import TINY as TINY_VQ
 from dualsight.pathways.vq import VQConfig
 
@@ -71,11 +72,34 @@ class DiTPathwayConfig:
 
 
 @dataclass(frozen=True)
+class FlowPathwayConfig:
+    """Making images by a flow inside the language model: the sizes of its way in and out, and the autoencoder."""
+
+    width: int
+    """Of the convolutions before the language model; those behind it are twice as wide."""
+    blocks: int
+    """Of them, before and behind."""
+    vae: VAEConfig | PretrainedVAE
+    begin_token: bool = False
+    """An image to understand has a learned embedding at the place of ``<begin_of_image>``, as in the release."""
+    hides_padding: bool = False
+    """Whether the padding of the unconditional prompt is hidden from what follows. The released loop hides it; a Janus
+    of tokens reads it. The paper only says that captions are dropped."""
+    align_after: int | None = None
+    """REPA: the layer behind which hidden states learn to tell what the understanding encoder sees (the paper: 6).
+    None: they do not."""
+
+    def __post_init__(self):
+        if self.width % 2 or self.width < 2 or self.blocks < 1:
+            raise ValueError(f"a width of {self.width} and {self.blocks} blocks; expected an even width and a block")
+
+
+@dataclass(frozen=True)
 class JanusConfig:
     """Everything that decides what a Janus model computes.
 
-    Images are made through ``vq`` (the released way) or through ``dit``, one of the two. ``encoder`` None is the
-    ablation of decoupling: the model then understands images through the tokens of its generation pathway.
+    Images are made through ``vq`` (Janus, Janus-Pro), ``dit`` or ``flow`` (JanusFlow), one of the three. ``encoder``
+    None is the ablation of decoupling: the model then understands images through the tokens of its generation pathway.
     """
 
     text: JanusTextConfig
@@ -83,6 +107,7 @@ class JanusConfig:
     vq: VQConfig | None
     tokens: JanusTokens
     dit: DiTPathwayConfig | None = None
+    flow: FlowPathwayConfig | None = None
     aligner_depth: int = 2
     """Linear layers of the understanding and of the generation aligner."""
     image_size: int = 384
@@ -93,20 +118,32 @@ class JanusConfig:
     """System prompt of a conversation that gives none."""
 
     def __post_init__(self):
-        if (self.vq is None) == (self.dit is None):
-            raise ValueError("images are made through vq or through dit: give one of the two")
+        if sum(pathway is not None for pathway in (self.vq, self.dit, self.flow)) != 1:
+            raise ValueError("images are made through vq, dit or flow: give one of the three")
         if self.encoder is None and self.vq is None:
             raise ValueError("without an encoder a model understands through the tokens of vq; there is none")
         if self.image_size % self.factor:
             raise ValueError(f"an image of {self.image_size} pixels is not made of {self.factor}-pixel cells")
+        if self.flow and (after := self.flow.align_after) is not None:
+            if not 1 <= after <= self.text.num_hidden_layers:
+                raise ValueError(
+                    f"align_after is {after}; the language model has layers 1 to {self.text.num_hidden_layers}"
+                )
+            if self.seen_tokens != self.drawn_tokens:
+                raise ValueError(
+                    f"align_after compares the {self.drawn_tokens} tokens of an image to make with the "
+                    f"{self.seen_tokens} of the same image understood: expected as many"
+                )
 
     @property
     def factor(self) -> int:
-        """Pixels of a token, or of a cell of latents, on each axis."""
+        """Pixels of a token, or (where an image has no tokens) of a cell of latents, on each axis."""
         if self.vq:
             return self.vq.factor
+        if self.flow:
+            return PATCH * self.flow.vae.factor
         assert self.dit
-        return 2 ** (len(self.dit.vae.ch_mult) - 1)
+        return self.dit.vae.factor
 
     @property
     def side(self) -> int:
@@ -114,9 +151,17 @@ class JanusConfig:
         return self.image_size // self.factor
 
     @property
+    def latents(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of the latents of an image that it makes by a flow."""
+        pathway = self.dit or self.flow
+        assert pathway
+        cells = self.image_size // pathway.vae.factor
+        return pathway.vae.latent_channels, cells, cells
+
+    @property
     def drawn_tokens(self) -> int:
-        """Tokens of an image that it makes; a diffusion transformer has none in the sequence."""
-        return self.side**2 if self.vq else 0
+        """Tokens of an image that it makes; for a diffusion transformer it has none in the sequence."""
+        return 0 if self.dit else self.side**2
 
     @property
     def seen_tokens(self) -> int:
@@ -164,6 +209,14 @@ JANUS_PRO_7B = replace(JANUS_PRO_1B, text=JanusTextConfig(102400, 4096, 11008, 3
 
 JANUS_1_3B = replace(JANUS_PRO_1B, tokens=PRO_7B_TOKENS, roles=("User", "Assistant"))
 
+JANUS_FLOW_1_3B = replace(
+    JANUS_1_3B,
+    vq=None,
+    flow=FlowPathwayConfig(768, 2, PretrainedVAE(), begin_token=True, hides_padding=True),
+    aligner_depth=1,
+)
+"""The ids of its tokens are not on record; loaders ask the checkpoint's tokenizer, as for the others."""
+
 TINY = JanusConfig(
     text=JanusTextConfig(512, 192, 512, 4, 6, 6, max_position_embeddings=1024),
     encoder=EncoderConfig("siglip", 64, 8, 128, 4, 4),
@@ -180,3 +233,10 @@ TINY_DIT = replace(
     dit=DiTPathwayConfig(DiTConfig(channels=TINY_VAE.latent_channels, condition_width=TINY.text.hidden_size), TINY_VAE),
 )
 """The same with a diffusion transformer."""
+
+TINY_FLOW = replace(TINY, vq=None, flow=FlowPathwayConfig(128, 2, TINY_VAE))
+"""The same with a flow inside the language model."""
+
+Generation = Literal["vq", "dit", "flow"]
+GENERATIONS: dict[Generation, JanusConfig] = {"vq": TINY, "dit": TINY_DIT, "flow": TINY_FLOW}
+"""The ways of making images, by name, at TINY size."""

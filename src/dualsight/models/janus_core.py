@@ -5,6 +5,7 @@ A subclass adds the pathway through which images are made, and says what is lear
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -79,6 +80,11 @@ class Reading:
         valid = None if self.valid is None else self.valid[rows]
         return Reading(self.memory.select(rows), valid, self.position[rows])
 
+    def branch(self) -> Reading:
+        """Goes on from here and leaves this reading as it is. All branches write to one place, the latest over the
+        others: what follows a prompt is read again and again, the prompt is not."""
+        return replace(self, memory=copy(self.memory))
+
 
 class Projector(nn.Module):
     """Linear layers with exact GELUs between: the released ``MlpProjector``."""
@@ -146,15 +152,33 @@ class JanusCore(nn.Module):
 
     def hidden_states(self, batch: JanusBatch, embeddings: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """One pass over packed examples, none of which sees another."""
+        return self.run(batch, embeddings)[0]
+
+    def run(
+        self,
+        batch: JanusBatch,
+        embeddings: Float[Tensor, "B L D"],
+        hidden: Bool[Tensor, "B L"] | None = None,
+        every_layer: bool = False,
+    ) -> tuple[Float[Tensor, "B L D"], tuple[Float[Tensor, "B L D"], ...]]:
+        """The same, and (if ``every_layer``) the embeddings and the hidden states behind every layer.
+
+        Args:
+            hidden: tokens that no other token sees.
+        """
         index = torch.arange(batch.ids.shape[1], device=batch.ids.device)
         together = batch.segments[:, :, None] == batch.segments[:, None, :]
-        visible = (together & (index[:, None] >= index))[:, None]  # (B, 1, L, L): causal, and within an example
-        return self.language_model.model(
+        visible = together & (index[:, None] >= index)  # (B, L, L): causal, and within an example
+        if hidden is not None:
+            visible &= ~hidden[:, None] | (index[:, None] == index)
+        states = self.language_model.model(
             inputs_embeds=embeddings,
-            attention_mask=visible,
+            attention_mask=visible[:, None],
             position_ids=_positions(batch.segments),
             use_cache=False,
-        ).last_hidden_state
+            output_hidden_states=every_layer,
+        )
+        return states.last_hidden_state, states.hidden_states or ()
 
     def text_loss(self, batch: JanusBatch, hidden: Float[Tensor, "B L D"]) -> tuple[Tensor, int]:
         """Mean cross-entropy of what the assistant says, and of how many tokens."""

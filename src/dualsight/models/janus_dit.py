@@ -17,13 +17,13 @@ the flow passes through the hidden states.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dualsight.models.janus_config import JanusConfig
 from dualsight.models.janus_core import JanusBatch, JanusCore, Losses
-from dualsight.pathways.dit import DiT
-from dualsight.pathways.flow import flow_loss
+from dualsight.pathways.dit import Condition, DiT
+from dualsight.pathways.flow import Latents, Sampling, flow_loss
 from dualsight.pathways.vae import VAE
 
 DRAWS = 4
@@ -33,6 +33,8 @@ encoding the image cost as much as a third of the transformer's work on one (as 
 
 class JanusDiT(JanusCore):
     """A Janus whose images come out of a rectified flow."""
+
+    sampling = Sampling(guidance=3.0, steps=20, solver="heun")
 
     def __init__(self, config: JanusConfig):
         super().__init__(config)
@@ -60,6 +62,21 @@ class JanusDiT(JanusCore):
         condition = self.dit.condition(states, visible).repeat(DRAWS)
         image = flow_loss(lambda x, t: self.dit(x, t, condition), latents.repeat(DRAWS, 1, 1, 1))
         return Losses(text, image, tokens, len(latents))
+
+    # --- drawing --------------------------------------------------------------------------------------------------
+
+    @property
+    def codec(self) -> VAE:
+        """Between images and the latents of the flow."""
+        return self.gen_vae
+
+    def ask(self, ids: Int[Tensor, "B L"], valid: Bool[Tensor, "B L"]) -> Condition:
+        """Read left-padded prompts for images: what all steps of sampling go by."""
+        return self.dit.condition(self.read(self.embed(ids), self.begin(*ids.shape), valid), valid)
+
+    def velocity(self, x: Latents, t: Float[Tensor, " B"], asked: Condition) -> Latents:
+        """The velocity of the flow for each prompt."""
+        return self.dit(x, t, asked)
 
 
 def prompts_of(batch: JanusBatch, hidden: Float[Tensor, "B L D"]) -> tuple[Float[Tensor, "K P D"], Bool[Tensor, "K P"]]:

@@ -13,19 +13,16 @@ velocity stands in ``flow``. The LLM runs once per image: what follows from its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualsight.nn.attention import Attention, Mlp, attend_where
 from dualsight.nn.rope import Rope, grid_rope
-from dualsight.pathways.flow import Progress, Solver, guided, integrate, seeded_noise
 
 SINES = 256
 """Width of the embedding of t before its MLP."""
@@ -73,6 +70,10 @@ class Condition:
     def repeat(self, times: int) -> Condition:
         """All rows, then all rows again, and so on."""
         return Condition(self.tokens.repeat(times, 1, 1), self.visible.repeat(times, 1), self.pooled.repeat(times, 1))
+
+    def select(self, rows: Int[Tensor, " R"]) -> Condition:
+        """Row i becomes a copy of row ``rows[i]``."""
+        return Condition(self.tokens[rows], self.visible[rows], self.pooled[rows])
 
 
 class CrossAttention(nn.Module):
@@ -173,37 +174,8 @@ def modulate(x: Tokens, shift: Tensor, scale: Tensor) -> Tokens:
     return x * (1 + scale) + shift
 
 
-def time_embedding(t: Float[Tensor, " B"]) -> Float[Tensor, "B {SINES}"]:
+def time_embedding(t: Float[Tensor, " B"], width: int = SINES) -> Float[Tensor, "B {width}"]:
     """Cosines and sines of ``1000 t`` at frequencies from 1 down to 1 / 10000, as in DiT."""
-    frequency = 10000.0 ** (-torch.arange(SINES // 2, device=t.device) / (SINES // 2))
+    frequency = 10000.0 ** (-torch.arange(width // 2, device=t.device) / (width // 2))
     angle = 1000 * t.float()[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], -1)
-
-
-def sample(
-    dit: DiT,
-    condition: Condition,
-    unconditional: Condition | None,
-    seeds: Sequence[int],
-    size: tuple[int, int],
-    *,
-    guidance: float = 3.0,
-    steps: int = 20,
-    solver: Solver = "heun",
-    on_step: Progress | None = None,
-) -> Latents:
-    """Latents of ``size`` (rows, columns), one for each row of the condition and its seed.
-
-    Args:
-        unconditional: the prompt to guide away from, one row for each; None suffices at guidance 1.
-        on_step: sees the number of steps done, that of all steps, and the latents that the path leads to by now.
-
-    Raises:
-        ValueError: there are not as many seeds as rows, or guidance without an unconditional prompt.
-    """
-    if len(seeds) != len(condition.tokens):
-        raise ValueError(f"{len(seeds)} seeds for {len(condition.tokens)} prompts: one for each image")
-    away = partial(dit, condition=unconditional) if unconditional else None
-    velocity = guided(partial(dit, condition=condition), away, guidance)
-    noise = seeded_noise(seeds, (dit.config.channels, *size), condition.tokens.device)
-    return integrate(velocity, noise, steps, solver, on_step)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -25,13 +25,29 @@ Progress = Callable[[int, int, Latents], None]
 Solver = Literal["euler", "heun"]
 
 
-def flow_loss(velocity: Velocity, images: Latents, generator: torch.Generator | None = None) -> Tensor:
-    """``E |v(x_t, t) - (x_1 - x_0)|^2`` of a batch of latents ``x_1``, one t and one noise each."""
+class Sampling(NamedTuple):
+    """How a model draws unless it is told otherwise."""
+
+    guidance: float
+    steps: int
+    solver: Solver
+
+
+def on_the_way(
+    images: Latents, generator: torch.Generator | None = None
+) -> tuple[Latents, Float[Tensor, " B"], Latents]:
+    """What a batch of latents ``x_1`` teaches: ``x_t``, t and ``x_1 - x_0``, one t and one noise for each."""
     noise = torch.randn(images.shape, generator=generator, device=images.device)
     t = torch.randn(len(images), generator=generator, device=images.device).sigmoid()
     share = t.view(-1, *[1] * (images.ndim - 1))
     target = images - noise
-    return (velocity(noise + share * target, t) - target).square().mean()
+    return noise + share * target, t, target
+
+
+def flow_loss(velocity: Velocity, images: Latents, generator: torch.Generator | None = None) -> Tensor:
+    """``E |v(x_t, t) - (x_1 - x_0)|^2`` of a batch of latents ``x_1``."""
+    x, t, target = on_the_way(images, generator)
+    return (velocity(x, t) - target).square().mean()
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device | str = "cpu") -> Latents:

@@ -50,8 +50,24 @@ class VAEConfig:
     latent_channels: int = 4
     norm_groups: int = 8
 
+    @property
+    def factor(self) -> int:
+        """Pixels per cell of the latents on each axis."""
+        return 2 ** (len(self.ch_mult) - 1)
+
 
 TINY = VAEConfig()
+
+
+@dataclass(frozen=True)
+class PretrainedVAE:
+    """An autoencoder of diffusers' that is no part of a checkpoint of ours; the defaults are JanusFlow's."""
+
+    name: str = "stabilityai/sdxl-vae"
+    """Of the Hub, or a folder."""
+    latent_channels: int = 4
+    factor: int = 8
+    """Pixels per cell of the latents on each axis."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,7 @@ class VAE(nn.Module):
 
     @property
     def factor(self) -> int:
-        return 2 ** (len(self.config.ch_mult) - 1)
+        return self.config.factor
 
     def encode(self, images: Images, chunk: int = 8) -> Latents:
         """The mean of the posterior, standardised; ``chunk`` images at a time.

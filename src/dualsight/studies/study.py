@@ -32,6 +32,7 @@ from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained
 from dualsight.data.files import replacing, write_json
 from dualsight.inference.assistant import Assistant
+from dualsight.models.janus_config import Generation
 from dualsight.train.codecs import CONVOLUTIONS, train_vae, train_vq
 from dualsight.train.contrastive import pretrain_encoder
 from dualsight.train.janus_data import JanusCollate, JanusPlan
@@ -56,7 +57,7 @@ class Arm:
     name: str
     encoder: Kind = "siglip"
     """None: it understands through its generation pathway."""
-    generation: Literal["vq", "dit"] = "vq"
+    generation: Generation = "vq"
     ratio: tuple[int, int, int] = (1, 0, 1)
     """Understanding : text : generation."""
     guidance: float | None = None
@@ -219,7 +220,7 @@ def train(arm: Arm, folder: Path, rooms: Path, seed: int, budget: Budget) -> Pat
     console.print(f"[bold]{arm.training}, seed {seed}[/]")
     config = tiny(arm.encoder, arm.generation)
     talk, drawn = open_sources(["scenes", f"room-talk:{rooms}"], seed=seed), open_sources(["scenes"], seed=seed)
-    kind = "vae" if arm.generation == "dit" else "vq"
+    kind = "vq" if arm.generation == "vq" else "vae"
     codec, encoder = folder / kind, folder / arm.encoder if arm.encoder != "none" else None
     if not (codec / "config.json").exists():
         (train_vae if kind == "vae" else train_vq)(

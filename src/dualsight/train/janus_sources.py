@@ -23,14 +23,13 @@ import torch
 from PIL import Image, ImageOps
 
 from dualsight.checkpoints.codecs import load_codec
-from dualsight.checkpoints.janus import UNDERSTANDING, from_pretrained, tokens_of
+from dualsight.checkpoints.janus import UNDERSTANDING, from_pretrained, model_of, tokens_of
 from dualsight.checkpoints.weights import WeightFiles, load_weights
 from dualsight.data.chats import by_kind, open_data
 from dualsight.data.rooms import RoomConversations, RoomDrawings, read_rooms
 from dualsight.data.rows import Kind
 from dualsight.data.scene_examples import SceneConversations, SceneDrawings
-from dualsight.models.janus import Janus
-from dualsight.models.janus_config import TINY, TINY_DIT, DiTPathwayConfig, JanusConfig
+from dualsight.models.janus_config import GENERATIONS, TINY, DiTPathwayConfig, Generation, JanusConfig
 from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_processor import JanusProcessor, word_tokenizer
@@ -119,9 +118,9 @@ class Frames:
         )
 
 
-def tiny(encoder: Literal["siglip", "clip", "dinov2", "none"], generation: Literal["vq", "dit"]) -> JanusConfig:
+def tiny(encoder: Literal["siglip", "clip", "dinov2", "none"], generation: Generation) -> JanusConfig:
     """The TINY model with that encoder and that way of making images."""
-    config = TINY_DIT if generation == "dit" else TINY
+    config = GENERATIONS[generation]
     assert config.encoder
     if encoder == "none":
         return replace(config, encoder=None)
@@ -144,12 +143,13 @@ def new_janus(
     tokenizer = word_tokenizer([*_texts(sources), *config.roles, ":"])
     if tokens_of(tokenizer) != config.tokens:
         raise ValueError(f"the config's tokens {config.tokens} are not those of a new tokenizer")
-    model = JanusDiT(config) if config.dit else Janus(config)
+    model = model_of(config)
     processor = JanusProcessor(config, tokenizer)
     if codec:
         loaded = load_codec(codec)
-        part = "gen_vae" if config.dit else "gen_vision_model"
-        expected = config.dit.vae if config.dit else config.vq
+        by_flow = config.dit or config.flow
+        part = "gen_vae" if by_flow else "gen_vision_model"
+        expected = by_flow.vae if by_flow else config.vq
         if loaded.config != expected:
             raise ValueError(f"{codec} holds a codec of {loaded.config}; the model's is {expected}")
         model.get_submodule(part).load_state_dict(loaded.state_dict())

@@ -1,15 +1,17 @@
-"""Janus in three stages (arXiv:2410.13848, section 3.3; Janus-Pro: arXiv:2501.17811, section 2.2).
+"""Janus in three stages (arXiv:2410.13848, section 3.3; Janus-Pro: arXiv:2501.17811, section 2.2; JanusFlow:
+arXiv:2411.07975).
 
 =====  ===========================================  =====================================================
 stage  what learns                                  from
 =====  ===========================================  =====================================================
 I      aligners, generation embedding and head      captions to read, images to make
+       (of JanusFlow: the U-ViT)
 II     all but the understanding encoder            all kinds
-       and the image tokenizer
-III    all but the image tokenizer                  instructions
+       and the image codec
+III    all but the image codec                      instructions
 =====  ===========================================  =====================================================
 
-The tokenizer is never trained here (``codecs.py`` does that). A stage is data: what is frozen, the published learning
+The codec is never trained here (``codecs.py`` does that). A stage is data: what is frozen, the published learning
 rate, schedule and ratio of understanding : text : generation. The losses of text and of image tokens count alike.
 """
 
@@ -71,9 +73,16 @@ JANUS_PRO = {
 }
 """Janus-Pro (the 7B stops stage III after 40,000 steps)."""
 
+JANUS_FLOW = {
+    "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-4, "constant", 2000, 10_000, 512, (50, 0, 50)),
+    "II": Stage("II", (*CODECS, ENCODER), 1e-4, "constant", 2000, 380_000, 512, (14, 6, 80)),
+    "III": Stage("III", CODECS, 2e-5, "constant", 1000, 26_000, 256, (21, 9, 70)),
+}
+"""JanusFlow-1.3B. The first 10,000 steps of stage II had the ratio 30 : 20 : 50."""
+
 BLOCKS = r"\.(?:blocks|layers?)\.\d+\."
 """Where the weight matrices of an encoder are, by the names of any kind."""
-_MATRICES = rf"language_model\.model\.layers\.|(?:vision_model\..*|dit){BLOCKS}"
+_MATRICES = rf"language_model\.model\.layers\.|(?:vision_model\..*|dit){BLOCKS}|channelwise_linear"
 TINY = {
     "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-3, "constant", 20, 200, 32, (1, 0, 1)),
     "II": Stage("II", (*CODECS, ENCODER), 2e-3, "constant", 100, 1500, 32, (1, 0, 1), 0.01, _MATRICES),
@@ -85,7 +94,7 @@ TINY = {
 """No row of a paper: models of the TINY size, trained from nothing on generated data (``recipes/janus_tiny.py``). In
 "swap" a new generation pathway learns to draw from what a finished language model says (``train swap``)."""
 
-STAGES = {"janus": JANUS, "janus-pro": JANUS_PRO, "tiny": TINY}
+STAGES = {"janus": JANUS, "janus-pro": JANUS_PRO, "janus-flow": JANUS_FLOW, "tiny": TINY}
 """By the names of the recipes."""
 
 BETAS, CLIP = (0.9, 0.95), 1.0
