@@ -21,7 +21,7 @@ from dualsight.types import Drawing
 from tests.models.janus_tiny import config, tokenizer
 
 PATHWAY = DiTPathwayConfig(
-    DiTConfig(channels=3, width=32, depth=2, heads=2, condition_width=48),
+    DiTConfig(channels=3, width=32, depth=2, heads=2, condition_width=48, condition_layers=(0, 1, 2)),
     VAEConfig(base_channels=8, ch_mult=(1, 2), res_blocks=1, latent_channels=3, norm_groups=4),
 )
 
@@ -54,14 +54,16 @@ def test_every_image_is_asked_for_by_its_own_prompt(janus):
     from dualsight.models.janus_core import JanusBatch
 
     made = JanusBatch(**batch)
-    states, visible = prompts_of(made, model.hidden_states(made, model.embed(made.ids)))
+    _, layers = model.run(made.segments, model.embed(made.ids), every_layer=True)
+    states, visible = prompts_of(made, torch.stack(layers, 2))
     lengths = visible.sum(1).tolist()
     prompts = {len(processor.drawing(d.prompt)): processor.drawing(d.prompt) for d in examples}
     assert sorted(lengths) == sorted(prompts)
     for row, length in enumerate(lengths):
         ids = torch.tensor([prompts[length]])
         alone = model.read(model.embed(ids), model.begin(1, length))[0]
-        assert (states[row, :length] - alone).abs().max() < 1e-5
+        assert (states[row, :length, -1] - alone).abs().max() < 1e-5
+        assert torch.equal(states[row, :length, 0], model.embed(ids)[0])
     assert torch.isfinite(training(**batch)["image_loss"])
 
 
@@ -86,8 +88,8 @@ def test_an_image_does_not_depend_on_its_batch(janus):
 
 def test_images_of_a_prompt_share_its_pass(janus, monkeypatch):
     model, processor = janus
-    read, rows = model.read, []
-    monkeypatch.setattr(model, "read", lambda x, *rest: (rows.append(len(x)), read(x, *rest))[1])
+    run, rows = model.run, []
+    monkeypatch.setattr(model, "run", lambda x, *rest, **how: (rows.append(len(x)), run(x, *rest, **how))[1])
     draw_by_flow(model, processor, ["a red cat"], per_prompt=3, steps=1)
     draw_by_flow(model, processor, ["a red cat"], per_prompt=3, steps=1, guidance=1.0)
     assert rows == [2, 1], "with guidance the prompt and the unconditional one; without, the prompt"

@@ -152,11 +152,11 @@ class JanusCore(nn.Module):
 
     def hidden_states(self, batch: JanusBatch, embeddings: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """One pass over packed examples, none of which sees another."""
-        return self.run(batch, embeddings)[0]
+        return self.run(batch.segments, embeddings)[0]
 
     def run(
         self,
-        batch: JanusBatch,
+        segments: Int[Tensor, "B L"],
         embeddings: Float[Tensor, "B L D"],
         hidden: Bool[Tensor, "B L"] | None = None,
         every_layer: bool = False,
@@ -166,15 +166,15 @@ class JanusCore(nn.Module):
         Args:
             hidden: tokens that no other token sees.
         """
-        index = torch.arange(batch.ids.shape[1], device=batch.ids.device)
-        together = batch.segments[:, :, None] == batch.segments[:, None, :]
+        index = torch.arange(segments.shape[1], device=segments.device)
+        together = segments[:, :, None] == segments[:, None, :]
         visible = together & (index[:, None] >= index)  # (B, L, L): causal, and within an example
         if hidden is not None:
             visible &= ~hidden[:, None] | (index[:, None] == index)
         states = self.language_model.model(
             inputs_embeds=embeddings,
             attention_mask=visible[:, None],
-            position_ids=_positions(batch.segments),
+            position_ids=_positions(segments),
             use_cache=False,
             output_hidden_states=every_layer,
         )

@@ -6,7 +6,7 @@
                                        v
     text ---> embed_tokens ---> language model ---> lm_head ---> text
                                        |
-                        hidden states of the prompt
+               hidden states of the prompt, layer by layer
                                        v
     noise ------------------------>   DiT   ---> latents ---> VAE (decode) ---> image
 
@@ -15,6 +15,8 @@ the flow passes through the hidden states.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -40,28 +42,35 @@ class JanusDiT(JanusCore):
         super().__init__(config)
         if config.dit is None:
             raise ValueError("this model makes images through a diffusion transformer, its config has none (see Janus)")
-        if config.dit.dit.condition_width != config.text.hidden_size:
+        sizes, text = config.dit.dit, config.text
+        if sizes.condition_width != text.hidden_size or max(sizes.condition_layers) > text.num_hidden_layers:
             raise ValueError(
-                f"the diffusion transformer reads states of width {config.dit.dit.condition_width}, the language "
-                f"model's are {config.text.hidden_size} wide"
+                f"the diffusion transformer reads states of width {sizes.condition_width} behind the layers "
+                f"{sizes.condition_layers}; the language model has {text.num_hidden_layers}, {text.hidden_size} wide"
             )
         self.gen_vae = VAE(config.dit.vae)
         self.dit = DiT(config.dit.dit)
 
     def forward(self, batch: JanusBatch) -> Losses:
         """Cross-entropy of the text, and the flow's squared error of the images, that a batch teaches."""
-        hidden = self.hidden_states(batch, self.embed(batch.ids, batch.images, batch.seen))
+        hidden, layers = self.run(
+            batch.segments, self.embed(batch.ids, batch.images, batch.seen), every_layer=batch.canvases is not None
+        )
         text, tokens = self.text_loss(batch, hidden)
         if batch.canvases is None:
             return Losses(text, hidden.new_zeros(()), tokens, 0)
         with torch.no_grad():  # the autoencoder is learnt by itself, before
             latents = self.gen_vae.encode(batch.canvases)
-        states, visible = prompts_of(batch, hidden)
+        states, visible = prompts_of(batch, self._read_of(layers))
         if len(states) != len(latents):
             raise ValueError(f"{len(states)} prompts ask for images, {len(latents)} images came with them")
         condition = self.dit.condition(states, visible).repeat(DRAWS)
         image = flow_loss(lambda x, t: self.dit(x, t, condition), latents.repeat(DRAWS, 1, 1, 1))
         return Losses(text, image, tokens, len(latents))
+
+    def _read_of(self, layers: Sequence[Float[Tensor, "B L D"]]) -> Float[Tensor, "B L S D"]:
+        """The states that the transformer reads, of those behind every layer."""
+        return torch.stack([layers[n] for n in self.dit.config.condition_layers], 2)
 
     # --- drawing --------------------------------------------------------------------------------------------------
 
@@ -72,14 +81,17 @@ class JanusDiT(JanusCore):
 
     def ask(self, ids: Int[Tensor, "B L"], valid: Bool[Tensor, "B L"]) -> Condition:
         """Read left-padded prompts for images: what all steps of sampling go by."""
-        return self.dit.condition(self.read(self.embed(ids), self.begin(*ids.shape), valid), valid)
+        _, layers = self.run(valid.long(), self.embed(ids), every_layer=True)
+        return self.dit.condition(self._read_of(layers), valid)
 
     def velocity(self, x: Latents, t: Float[Tensor, " B"], asked: Condition) -> Latents:
         """The velocity of the flow for each prompt."""
         return self.dit(x, t, asked)
 
 
-def prompts_of(batch: JanusBatch, hidden: Float[Tensor, "B L D"]) -> tuple[Float[Tensor, "K P D"], Bool[Tensor, "K P"]]:
+def prompts_of(
+    batch: JanusBatch, hidden: Float[Tensor, "B L S D"]
+) -> tuple[Float[Tensor, "K P S D"], Bool[Tensor, "K P"]]:
     """The hidden states of every prompt for an image, padded at the end, in the order of the images."""
     example = batch.segments + batch.segments.max() * torch.arange(len(batch.ids), device=batch.ids.device)[:, None]
     _, lengths = example[batch.drawn].unique_consecutive(return_counts=True)

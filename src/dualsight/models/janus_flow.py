@@ -136,7 +136,7 @@ class JanusFlow(JanusCore):
         entering = self.enter(x, t)
         embeddings = put(embeddings, batch.drawn | _in_front(batch.drawn), entering.tokens, "make")
         after = self.flow.align_after
-        hidden, layers = self.run(batch, embeddings, self._unread(batch), every_layer=after is not None)
+        hidden, layers = self.run(batch.segments, embeddings, self._unread(batch), every_layer=after is not None)
         text, tokens = self.text_loss(batch, hidden)
         leaving = hidden[batch.drawn].unflatten(0, (len(latents), -1))  # (K, N, D)
         image = (self.leave(leaving, entering) - target).square().mean()

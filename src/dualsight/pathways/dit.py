@@ -14,6 +14,7 @@ velocity stands in ``flow``. The LLM runs once per image: what follows from its 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from einops import rearrange
@@ -21,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualsight.nn.attention import Attention, Mlp, attend_where
+from dualsight.nn.attention import Attention, Block, Mlp, attend_where
 from dualsight.nn.rope import Rope, grid_rope
 
 SINES = 256
@@ -45,6 +46,11 @@ class DiTConfig:
     mlp_ratio: float = 4.0
     condition_width: int = 128
     """Width of the language model's hidden states."""
+    condition_layers: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Which of them are read: 0 are the embeddings, n the states behind layer n. What the last layer says of a prompt's
+    words is for predicting what follows; which words stand there is clearer before."""
+    connector_depth: int = 2
+    """Blocks in which the words of a prompt see each other, in both directions."""
     rope_base: float = 100.0
 
     def __post_init__(self) -> None:
@@ -53,7 +59,7 @@ class DiTConfig:
 
 
 TINY = DiTConfig()
-DIT_XL = DiTConfig(patch=2, width=1152, depth=28, heads=16, condition_width=2048)
+DIT_XL = DiTConfig(patch=2, width=1152, depth=28, heads=16, condition_width=2048, condition_layers=(0, 6, 12, 18, 24))
 """DiT-XL/2, on the hidden states of Janus-1.3B."""
 
 
@@ -74,6 +80,39 @@ class Condition:
     def select(self, rows: Int[Tensor, " R"]) -> Condition:
         """Row i becomes a copy of row ``rows[i]``."""
         return Condition(self.tokens[rows], self.visible[rows], self.pooled[rows])
+
+
+class Connector(nn.Module):
+    """Hidden states of a prompt to what the image attends to.
+
+    A causal language model has read no word with those that follow it; a few blocks in both directions bind them (the
+    token refiner of HunyuanVideo, arXiv:2412.03603). They run once per image, not at every step.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.mlp = Mlp(len(c.condition_layers) * c.condition_width, c.width, c.width)
+        blocks = [Block(c.width, c.heads, layer_scale=None, eps=1e-6) for _ in range(c.connector_depth)]
+        for block in blocks:
+            zero(block.attn.proj)
+            zero(block.mlp.fc2)
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, states: Float[Tensor, "B L S Dc"], visible: Bool[Tensor, "B L"]) -> Tokens:
+        c = self.config
+        if states.shape[2:] != (len(c.condition_layers), c.condition_width):
+            raise ValueError(
+                f"states of {states.shape[2]} layers of width {states.shape[3]}; expected those of the layers "
+                f"{c.condition_layers}, of width {c.condition_width}"
+            )
+        tokens = self.mlp(F.rms_norm(states, states.shape[-1:], eps=1e-6).flatten(2))
+        # tokens that are not there see themselves, so that no row of the mask is empty
+        seen = visible[:, None, None] | torch.eye(visible.shape[1], dtype=torch.bool, device=visible.device)
+        attend = partial(attend_where, visible=seen)
+        for block in self.blocks:
+            tokens = block(tokens, attend=attend)
+        return tokens
 
 
 class CrossAttention(nn.Module):
@@ -121,9 +160,7 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.connector = nn.Sequential(
-            nn.RMSNorm(c.condition_width, eps=1e-6), Mlp(c.condition_width, c.width, c.width)
-        )
+        self.connector = Connector(c)
         self.nothing = nn.Parameter(torch.randn(1, 1, c.width) * 0.02)
         self.pool = nn.Linear(c.width, c.width)
         self.time = Mlp(SINES, c.width, c.width)
@@ -135,12 +172,17 @@ class DiT(nn.Module):
         zero(self.modulation)
         zero(self.out)
 
-    def condition(self, states: Float[Tensor, "B L Dc"], visible: Bool[Tensor, "B L"]) -> Condition:
-        """What the blocks read of hidden ``states`` of the language model; states that are not ``visible`` (padding)
-        change nothing."""
-        tokens = self.connector(states.to(self.nothing.dtype))
-        tokens = torch.cat([self.nothing.expand(len(tokens), -1, -1), tokens], 1)
-        visible = F.pad(visible.bool(), (1, 0), value=True)
+    def condition(self, states: Float[Tensor, "B L S Dc"], visible: Bool[Tensor, "B L"]) -> Condition:
+        """What the blocks read of hidden ``states`` of the language model, behind each of ``condition_layers``; states
+        that are not ``visible`` (padding) change nothing.
+
+        Raises:
+            ValueError: they are of other layers or of another width.
+        """
+        visible = visible.bool()
+        tokens = self.connector(states.to(self.nothing.dtype), visible)
+        tokens = torch.cat([self.nothing.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], 1)
+        visible = F.pad(visible, (1, 0), value=True)
         weights = visible / visible.sum(1, keepdim=True)
         return Condition(tokens, visible, self.pool((weights[:, None].to(tokens.dtype) @ tokens)[:, 0]))
 

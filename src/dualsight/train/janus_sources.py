@@ -177,7 +177,9 @@ def swap_generation(folder: Path, codec: Path, seed: int = 42) -> tuple[JanusDiT
         raise ValueError(f"{folder} understands images through its generation pathway: there is nothing to swap")
     if not isinstance(vae, VAE):
         raise ValueError(f"{codec} holds a VQ tokenizer, whose tokens the language model makes; expected a VAE")
-    sizes = DiTConfig(channels=vae.channels, condition_width=before.config.text.hidden_size)
+    text = before.config.text
+    layers = tuple(round(text.num_hidden_layers * share / 4) for share in range(5))
+    sizes = DiTConfig(channels=vae.channels, condition_width=text.hidden_size, condition_layers=layers)
     config = replace(before.config, vq=None, dit=DiTPathwayConfig(sizes, vae.config))
     model = JanusDiT(config)
     for part in (name.rstrip(".") for name in UNDERSTANDING):

@@ -82,7 +82,7 @@ JANUS_FLOW = {
 
 BLOCKS = r"\.(?:blocks|layers?)\.\d+\."
 """Where the weight matrices of an encoder are, by the names of any kind."""
-_MATRICES = rf"language_model\.model\.layers\.|(?:vision_model\..*|dit){BLOCKS}|channelwise_linear"
+_MATRICES = rf"language_model\.model\.layers\.|(?:vision_model|dit)\b.*{BLOCKS}|channelwise_linear"
 TINY = {
     "I": Stage("I", (*CODECS, ENCODER, LANGUAGE), 1e-3, "constant", 20, 200, 32, (1, 0, 1)),
     "II": Stage("II", (*CODECS, ENCODER), 2e-3, "constant", 100, 1500, 32, (1, 0, 1), 0.01, _MATRICES),
