@@ -28,7 +28,7 @@ ASKED = {
 and where there is one of each there is nothing to count."""
 LAYOUTS = ("single", *("pair",) * 3, *("group",) * 2, *("free",) * 3)
 """How often each layout is asked about: there is little to find in a picture of one figure."""
-TOLD = 0.5
+TOLD = 0.7
 """Share of drawings whose caption tells of every figure, mostly with size, texture and place: the more a caption says,
 the more a picture teaches of what words mean (as in the re-captioned data of Betker et al., 2023)."""
 

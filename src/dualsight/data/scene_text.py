@@ -150,8 +150,8 @@ def describe(scene: Scene) -> str:
 def _every(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
     """All figures with their colours, equal ones together; different ones mostly with more of what there is to say."""
     phrases = _grouped(scene)
-    if len(phrases) == len(scene.figures) and rng.random() < 0.8:
-        sized, textured, placed = rng.random(3) < 0.6
+    if len(phrases) == len(scene.figures) and rng.random() < 0.9:
+        sized, textured, placed = rng.random(3) < 0.75
         phrases = [
             replace(
                 phrase,
