@@ -24,7 +24,8 @@ def test_a_caption_holds_of_its_scene_and_of_no_scene_with_less_or_other(categor
         assert caption.holds(figures[::-1]), "in any order"
         assert not caption.holds(figures[1:])
         assert not caption.holds((*figures, figures[0]))
-        assert not caption.holds([replace(f, shape="") for f in figures])
+        nameless = not any(phrase.shape for phrase in caption.phrases)
+        assert caption.holds([replace(f, shape="") for f in figures]) == nameless
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -80,3 +81,13 @@ def test_unknown_categories_are_named():
         sample_caption(np.random.default_rng(0), "style")
     with pytest.raises(ValueError, match="no category 'scene'"):
         sample_caption(np.random.default_rng(0), WHOLE, held_out=True)
+
+
+def test_some_figures_of_a_whole_scene_are_not_named():
+    captions = [sample_caption(np.random.default_rng(seed), WHOLE)[1] for seed in range(200)]
+    nameless = [caption for caption in captions if any(not phrase.shape for phrase in caption.phrases)]
+    assert 10 < len(nameless) < 100
+    assert all("figure" in caption.text for caption in nameless)
+    for caption in nameless:
+        colors = [phrase.color for phrase in caption.phrases]
+        assert len(set(colors)) == len(colors)

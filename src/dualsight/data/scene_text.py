@@ -27,6 +27,9 @@ CATEGORIES = {
 WHOLE = "scene"
 """The category of captions that name every figure of any scene, for training only."""
 
+NAMELESS = 0.2
+"""Share of figures whose shape is not said, where their colour suffices."""
+
 FRAMES = (
     "{}", "{}", "a picture of {}", "an image of {}", "a drawing of {}", "{} on a plain background",
     "a picture that shows {}", "{} in front of a pale background",
@@ -52,7 +55,7 @@ class Phrase:
     count: int = 1
 
     def __str__(self) -> str:
-        words = " ".join(filter(None, (self.size, self.texture, self.color, self.shape)))
+        words = " ".join(filter(None, (self.size, self.texture, self.color, self.shape or "figure")))
         if self.count > 1:
             return f"{NUMBERS[self.count]} {plural(words)}"
         return with_article(words) + (f" in the {self.place}" if self.place else "")
@@ -148,8 +151,12 @@ def describe(scene: Scene) -> str:
 
 
 def _every(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
-    """All figures with their colours, equal ones together; different ones mostly with more of what there is to say."""
+    """All figures with their colours, equal ones together; different ones mostly with more of what there is to say.
+
+    Where colours tell figures apart, some are called figures: what "dotted" means is learnt apart from what is dotted.
+    """
     phrases = _grouped(scene)
+    apart = len({figure.color for figure in scene.figures}) == len(scene.figures)
     if len(phrases) == len(scene.figures) and rng.random() < 0.9:
         sized, textured, placed = rng.random(3) < 0.75
         phrases = [
@@ -158,6 +165,7 @@ def _every(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
                 size=figure.size if sized else "",
                 texture=figure.texture if textured and figure.texture != "solid" else "",
                 place=place(figure) if placed else "",
+                shape="" if apart and rng.random() < NAMELESS else figure.shape,
             )
             for phrase, figure in zip(phrases, scene.figures, strict=True)
         ]
