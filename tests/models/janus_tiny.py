@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from dualsight.checkpoints.janus import tokens_of
+from dualsight.inference.flow import draw_by_flow
 from dualsight.models.janus import Janus, JanusConfig
 from dualsight.models.janus_config import TOKEN_NAMES, JanusTextConfig
 from dualsight.models.janus_processor import JanusProcessor
@@ -59,3 +61,14 @@ def tiny(seed: int = 0, **changes) -> tuple[Janus, JanusProcessor]:
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.1)  # zeros would hide mistakes
     return model, JanusProcessor(model.config, tokenizer())
+
+
+def check_that_images_do_not_depend_on_their_batch(model, processor, prompts, steps, side):
+    """Of a model that draws by flow: neither on the other prompts nor on the other seeds, but on its own."""
+    together = draw_by_flow(model, processor, prompts, seeds=[5, 6, 5], steps=steps)
+    for prompt, seed, image in zip(prompts, [5, 6, 5], together, strict=True):
+        (alone,) = draw_by_flow(model, processor, [prompt], seeds=[seed], steps=steps)
+        assert np.abs(alone.astype(int) - image.astype(int)).max() <= 1
+    (other,) = draw_by_flow(model, processor, [prompts[0]], seeds=[6], steps=steps)
+    assert np.abs(other.astype(int) - together[0].astype(int)).max() > 1
+    assert together[0].shape == (side, side, 3)

@@ -139,6 +139,15 @@ def test_another_generation_pathway_learns_alone(janus, scenes, tmp_path):
         assert name.startswith("gen_") or tensor.equal(kept[name])
 
 
+def test_a_flow_inside_the_language_model_is_swapped_too(scenes, tmp_path):
+    model, processor = new_janus(TINY_FLOW, scenes, None, None)
+    save_pretrained(model, processor, tmp_path / "model")
+    save_codec(VAE(VAEConfig(base_channels=8)), tmp_path / "vae")
+    swapped, _ = swap_generation(tmp_path / "model", tmp_path / "vae")
+    assert isinstance(swapped, JanusDiT) and swapped.config.flow is None
+    assert torch.equal(swapped.language_model.lm_head.weight, model.language_model.lm_head.weight)
+
+
 def test_what_cannot_be_swapped_is_said(janus, scenes, tmp_path):
     save_pretrained(*new_janus(tiny("none", "vq"), scenes, None, None), tmp_path / "shared")
     save_pretrained(*janus, tmp_path / "model")
@@ -146,6 +155,10 @@ def test_what_cannot_be_swapped_is_said(janus, scenes, tmp_path):
     save_codec(VQTokenizer(TINY.vq), tmp_path / "vq")
     with pytest.raises(ValueError, match="nothing to swap"):
         swap_generation(tmp_path / "shared", tmp_path / "vae")
+    released = replace(TINY_FLOW, flow=replace(TINY_FLOW.flow, begin_token=True))
+    save_pretrained(*new_janus(released, scenes, None, None), tmp_path / "released")
+    with pytest.raises(ValueError, match="learned token in front of images"):
+        swap_generation(tmp_path / "released", tmp_path / "vae")
     with pytest.raises(ValueError, match="expected a VAE"):
         swap_generation(tmp_path / "model", tmp_path / "vq")
 

@@ -158,19 +158,19 @@ class JanusCore(nn.Module):
         self,
         segments: Int[Tensor, "B L"],
         embeddings: Float[Tensor, "B L D"],
-        hidden: Bool[Tensor, "B L"] | None = None,
+        unseen: Bool[Tensor, "B L"] | None = None,
         every_layer: bool = False,
     ) -> tuple[Float[Tensor, "B L D"], tuple[Float[Tensor, "B L D"], ...]]:
         """The same, and (if ``every_layer``) the embeddings and the hidden states behind every layer.
 
         Args:
-            hidden: tokens that no other token sees.
+            unseen: tokens that no other token sees.
         """
         index = torch.arange(segments.shape[1], device=segments.device)
         together = segments[:, :, None] == segments[:, None, :]
         visible = together & (index[:, None] >= index)  # (B, L, L): causal, and within an example
-        if hidden is not None:
-            visible &= ~hidden[:, None] | (index[:, None] == index)
+        if unseen is not None:
+            visible &= ~unseen[:, None] | (index[:, None] == index)
         states = self.language_model.model(
             inputs_embeds=embeddings,
             attention_mask=visible[:, None],
@@ -229,7 +229,8 @@ def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attent
     if attention_mask is None or options.get("dropout"):
         return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, **options)
     groups = query.shape[1] // key.shape[1]
-    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    if groups > 1:
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     return attend_where(query, key, value, attention_mask).transpose(1, 2).contiguous(), None
 
 

@@ -30,7 +30,7 @@ from dualsight.pathways.vae import VAE
 
 DRAWS = 4
 """Points of its path at which each image is learnt in one pass, each with a noise of its own: reading the prompt and
-encoding the image cost as much as a third of the transformer's work on one (as in MAR, arXiv:2406.11838)."""
+encoding the image cost more than half of the transformer's work on one (as in MAR, arXiv:2406.11838)."""
 
 
 class JanusDiT(JanusCore):

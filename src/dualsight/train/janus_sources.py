@@ -167,20 +167,23 @@ def swap_generation(folder: Path, codec: Path, seed: int = 42) -> tuple[JanusDiT
         codec: what ``train codec --kind vae`` wrote.
 
     Raises:
-        ValueError: the model understands through its generation pathway, too, so that nothing of it can be swapped; or
-            the codec is no VAE: tokens of images are made by the language model itself, which would have to learn them.
+        ValueError: the model understands through its generation pathway, too, or reads a learned token in front of
+            images (the released JanusFlow), so that it would not answer as before; or the codec is no VAE: tokens of
+            images are made by the language model itself, which would have to learn them.
     """
     torch.manual_seed(seed)
     before, processor = from_pretrained(folder)
     vae = load_codec(codec)
     if before.config.encoder is None:
         raise ValueError(f"{folder} understands images through its generation pathway: there is nothing to swap")
+    if before.config.flow and before.config.flow.begin_token:
+        raise ValueError(f"{folder} reads a learned token in front of images, which only a JanusFlow has")
     if not isinstance(vae, VAE):
         raise ValueError(f"{codec} holds a VQ tokenizer, whose tokens the language model makes; expected a VAE")
     text = before.config.text
     layers = tuple(round(text.num_hidden_layers * share / 4) for share in range(5))
     sizes = DiTConfig(channels=vae.channels, condition_width=text.hidden_size, condition_layers=layers)
-    config = replace(before.config, vq=None, dit=DiTPathwayConfig(sizes, vae.config))
+    config = replace(before.config, vq=None, flow=None, dit=DiTPathwayConfig(sizes, vae.config))
     model = JanusDiT(config)
     for part in (name.rstrip(".") for name in UNDERSTANDING):
         model.get_submodule(part).load_state_dict(before.get_submodule(part).state_dict())
