@@ -83,6 +83,14 @@ def test_unknown_categories_are_named():
         sample_caption(np.random.default_rng(0), WHOLE, held_out=True)
 
 
+def test_of_some_pairs_in_whole_scenes_it_is_said_how_they_lie():
+    captions = [sample_caption(np.random.default_rng(seed), WHOLE)[1] for seed in range(200)]
+    related = [caption for caption in captions if caption.relation]
+    assert 20 < len(related) < 100
+    for caption in related:
+        assert len(caption.phrases) == 2 and not any(phrase.place for phrase in caption.phrases)
+
+
 def test_some_figures_of_a_whole_scene_are_not_named():
     captions = [sample_caption(np.random.default_rng(seed), WHOLE)[1] for seed in range(200)]
     nameless = [caption for caption in captions if any(not phrase.shape for phrase in caption.phrases)]

@@ -72,6 +72,13 @@ def test_visible_states_and_the_time_matter(dit, prompts, noisy):
     assert (later - before).abs().amax((1, 2, 3)).min() > 1e-3
 
 
+def test_the_order_of_words_matters(dit, prompts):
+    states, visible = (x[:1] for x in prompts)
+    before, other = dit.condition(states, visible), dit.condition(states.flip(1), visible)
+    close(before.tokens[:, :1], other.tokens[:, :1])
+    assert (before.tokens[:, 1:] - other.tokens[:, 1:].flip(1)).abs().max() > 1e-3
+
+
 def test_rows_and_columns_are_told_apart(dit, prompts, noisy):
     x, t = noisy
     condition = dit.condition(*prompts)
@@ -178,3 +185,5 @@ def test_bad_input_is_named(dit, prompts, noisy):
         dit(x[:, :3], t, condition)
     with pytest.raises(ValueError, match="50 does not split into 2 heads"):
         replace(SMALL, width=50)
+    with pytest.raises(ValueError, match="shift of 0; expected a positive"):
+        replace(SMALL, shift=0.0)

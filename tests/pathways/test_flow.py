@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dualsight.pathways.flow import flow_loss, guided, integrate, seeded_noise
+from dualsight.pathways.flow import flow_loss, guided, integrate, on_the_way, seeded_noise
 
 M, S = 1.5, 0.3
 
@@ -44,6 +44,17 @@ def test_the_loss_is_least_at_the_true_velocity():
     best = loss(gaussian)
     assert best < loss(lambda x, t: gaussian(x, t) + 0.1) < loss(lambda x, t: gaussian(x, t) + 0.2)
     assert best < loss(lambda x, t: 1.05 * gaussian(x, t))
+
+
+def test_a_shift_moves_the_points_towards_noise_and_changes_nothing_else():
+    images = M + S * torch.randn(40_000, 1, generator=torch.Generator().manual_seed(1))
+    (x, plain, target), (moved_x, moved, moved_target) = (
+        on_the_way(images, torch.Generator().manual_seed(2), shift) for shift in (1.0, 4.0)
+    )
+    assert plain.median().item() == pytest.approx(0.5, abs=0.01)
+    torch.testing.assert_close(moved, plain / (plain + 4 * (1 - plain)))  # arXiv:2403.03206, (23), where t is 1 - t
+    assert torch.equal(moved_target, target)
+    torch.testing.assert_close(x - plain[:, None] * target, moved_x - moved[:, None] * target)
 
 
 def test_every_step_is_reported_with_where_it_leads(noise):

@@ -29,6 +29,8 @@ WHOLE = "scene"
 
 NAMELESS = 0.2
 """Share of figures whose shape is not said, where their colour suffices."""
+RELATED = 0.7
+"""Share of the pairs in whole scenes of which it is said how they lie to each other, not where on the canvas."""
 
 FRAMES = (
     "{}", "{}", "a picture of {}", "an image of {}", "a drawing of {}", "{} on a plain background",
@@ -139,6 +141,12 @@ def caption(scene: Scene, category: str, rng: np.random.Generator) -> Caption:
         phrases = [Phrase(figure.shape, figure.color) for figure in (first, *others)]
     else:
         phrases = _every(scene, rng)
+        if len(phrases) == len(scene.figures) == 2 and rng.random() < RELATED:
+            between = relation(first, others[0], clear=1.5)
+    if between:
+        phrases = [replace(phrase, place="") for phrase in phrases]
+    elif category == WHOLE:
+        phrases = [phrases[i] for i in rng.permutation(len(phrases))]
     if len(phrases) == 2 and rng.random() < 0.5:
         phrases, between = phrases[::-1], INVERSE.get(between, "")
     return Caption(category, pick(rng, FRAMES).format(_joined(phrases, between, rng)), tuple(phrases), between)
@@ -151,7 +159,8 @@ def describe(scene: Scene) -> str:
 
 
 def _every(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
-    """All figures with their colours, equal ones together; different ones mostly with more of what there is to say.
+    """All figures with their colours, in their order, equal ones together; different ones mostly with more of what there
+    is to say.
 
     Where colours tell figures apart, some are called figures: what "dotted" means is learnt apart from what is dotted.
     """
@@ -169,7 +178,7 @@ def _every(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
             )
             for phrase, figure in zip(phrases, scene.figures, strict=True)
         ]
-    return [phrases[i] for i in rng.permutation(len(phrases))]
+    return phrases
 
 
 def _grouped(scene: Scene) -> list[Phrase]:

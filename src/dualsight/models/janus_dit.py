@@ -65,7 +65,9 @@ class JanusDiT(JanusCore):
         if len(states) != len(latents):
             raise ValueError(f"{len(states)} prompts ask for images, {len(latents)} images came with them")
         condition = self.dit.condition(states, visible).repeat(DRAWS)
-        image = flow_loss(lambda x, t: self.dit(x, t, condition), latents.repeat(DRAWS, 1, 1, 1))
+        image = flow_loss(
+            lambda x, t: self.dit(x, t, condition), latents.repeat(DRAWS, 1, 1, 1), shift=self.dit.config.shift
+        )
         return Losses(text, image, tokens, len(latents))
 
     def _read_of(self, layers: Sequence[Float[Tensor, "B L D"]]) -> Float[Tensor, "B L S D"]:
