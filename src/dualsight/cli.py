@@ -685,6 +685,7 @@ def train_janus(
     bf16: bool = False,
     checkpointing: bool = False,
     compiled: bool = False,
+    align_after: PositiveInt | None = None,
     sample_prompts: Path | None = None,
     sample_every: PositiveInt = 500,
     report_to: str = "none",
@@ -711,12 +712,16 @@ def train_janus(
         bf16: compute in bfloat16.
         checkpointing: compute activations again in the backward pass, to save memory.
         compiled: compile the blocks that learn, which takes a C++ compiler on CPUs and a minute or two at the start.
+        align_after: REPA, the layer (of a diffusion transformer, the block) behind which images to make are compared
+            with what the understanding encoder sees in them; by default as the model was made.
         sample_prompts: a text file with prompts, drawn every so many steps.
         sample_every: how many.
         report_to: trackio, tensorboard or another of transformers' integrations.
         workers: processes that prepare batches beside the training.
         seed: of order and dropped captions.
     """
+    import torch
+
     from dualsight.checkpoints.janus import from_pretrained
     from dualsight.train.janus_sources import open_sources
     from dualsight.train.janus_stages import STAGES, run_of, train_stage
@@ -732,6 +737,9 @@ def train_janus(
         workers=workers, seed=seed,
     )  # fmt: skip
     model, processor = from_pretrained(init)
+    if align_after is not None:
+        torch.manual_seed(seed)
+        model.align(align_after)
     shares = _ratio(ratio) if ratio else None
     train_stage(
         model,

@@ -219,7 +219,7 @@ def test_the_official_layout_of_janusflow_goes_there_and_back(tmp_path, monkeypa
     monkeypatch.setattr("dualsight.checkpoints.janus.SIGLIP_LARGE", encoder)
     monkeypatch.setattr("dualsight.checkpoints.janus.JANUS_FLOW_1_3B", release)
     torch.manual_seed(0)
-    model = JanusFlow(replace(release, flow=replace(flow, align_after=2)))
+    model = JanusFlow(replace(release, align_after=2))
     save_official(model, JanusProcessor(model.config, tokenizer()), tmp_path, dtype=None)
     again, processor = from_pretrained(tmp_path)
     assert again.config == release and processor.config.roles == FIRST_ROLES

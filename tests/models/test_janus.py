@@ -157,6 +157,32 @@ def test_the_two_pathways_learn_from_their_own_task():
     assert model.language_model.lm_head.weight.grad is None, "the head of text is not tied to anything"
 
 
+def test_an_image_is_learnt_through_what_the_encoder_sees_in_it_too():
+    """Behind layer 1, by the position that predicts a token; nothing else changes, and the encoder does not move."""
+    model, _ = tiny()
+    batch = example(model, images=0)
+    plain = model(batch).image
+    model.align(1)
+    aligned = model(batch).image
+    with torch.no_grad():
+        embeddings = model.embed(batch.ids)
+        first = int(batch.drawn[0].nonzero()[0])
+        embeddings[:, first:] = model.embed_codes(model.gen_vision_model.encode(batch.canvases))
+        _, layers = model.run(batch.segments, embeddings, every_layer=True)
+        told = model.repa_head(layers[1][:, first - 1 : -1])
+        seen = model.vision_model(torch.nn.functional.interpolate(batch.canvases, (32, 32), mode="bilinear"))
+        cosine = torch.cosine_similarity(told, seen, dim=-1).mean()
+    assert aligned.item() == pytest.approx((plain - cosine).item(), abs=1e-5)
+    aligned.backward()
+    assert model.repa_head.layers[0].weight.grad.any()
+    assert all(p.grad is None for p in model.vision_model.parameters())
+    assert model.config.align_after == 1
+    with pytest.raises(ValueError, match="align_after is 3; what makes the images has layers 1 to 2"):
+        model.align(3)
+    with pytest.raises(ValueError, match="this model has no such tokens"):
+        tiny(encoder=None)[0].align(1)
+
+
 def test_embeddings_and_head_are_not_tied(model):
     language_model = model.language_model
     assert language_model.lm_head.weight is not language_model.get_input_embeddings().weight

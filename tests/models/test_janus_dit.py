@@ -11,6 +11,7 @@ from dualsight.inference.assistant import Assistant
 from dualsight.inference.flow import draw_by_flow
 from dualsight.models.janus import Janus
 from dualsight.models.janus_config import DiTPathwayConfig, JanusConfig
+from dualsight.models.janus_core import JanusBatch
 from dualsight.models.janus_dit import JanusDiT, prompts_of
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.dit import DiTConfig
@@ -19,6 +20,7 @@ from dualsight.train.janus_data import JanusCollate
 from dualsight.train.janus_stages import JANUS, JanusTraining, run_of, train_stage
 from dualsight.types import Drawing
 from tests.models.janus_tiny import check_that_images_do_not_depend_on_their_batch, config, tokenizer
+from tests.train.learning import learn
 
 PATHWAY = DiTPathwayConfig(
     DiTConfig(channels=3, width=32, depth=2, heads=2, condition_width=48, condition_layers=(0, 1, 2)),
@@ -51,8 +53,6 @@ def test_every_image_is_asked_for_by_its_own_prompt(janus):
     batch = JanusCollate(processor, 30, caption_drop=0)(examples, np.random.default_rng(0))
     training = JanusTraining(model)
     assert len(batch["ids"]) > 1 and len(batch["canvases"]) == 3
-    from dualsight.models.janus_core import JanusBatch
-
     made = JanusBatch(**batch)
     _, layers = model.run(made.segments, model.embed(made.ids), every_layer=True)
     states, visible = prompts_of(made, torch.stack(layers, 2))
@@ -65,6 +65,25 @@ def test_every_image_is_asked_for_by_its_own_prompt(janus):
         assert (states[row, :length, -1] - alone).abs().max() < 1e-5
         assert torch.equal(states[row, :length, 0], model.embed(ids)[0])
     assert torch.isfinite(training(**batch)["image_loss"])
+
+
+def test_the_transformer_learns_what_the_encoder_sees_and_the_encoder_is_not_moved_by_it():
+    torch.manual_seed(0)
+    made = config(vq=None, image_size=16, dit=PATHWAY, align_after=1)
+    model, rng = JanusDiT(made), np.random.default_rng(0)
+    examples = [Drawing("green", rng.integers(0, 255, (16, 16, 3), np.uint8)) for _ in range(3)]
+    batch = JanusCollate(JanusProcessor(made, tokenizer()), 100)(examples, rng)
+    first, *_, last = learn(JanusTraining(model), batch, 20, 3e-3)
+    with_it = last["image_loss"] - first["image_loss"]
+    plain = JanusDiT(replace(made, align_after=None))
+    assert not hasattr(plain, "repa_head")
+    first, *_, last = learn(JanusTraining(plain), batch, 20, 3e-3)
+    assert with_it < last["image_loss"] - first["image_loss"] - 0.2, "the cosine rises, too"
+    assert not any(p.grad.any() for p in model.vision_model.parameters())
+    with pytest.raises(ValueError, match="align_after is 3; what makes the images has layers 1 to 2"):
+        plain.align(3)
+    with pytest.raises(ValueError, match=r"the 4 tokens of an image to make .* this model has 16 such tokens"):
+        replace(made, image_size=8)
 
 
 def test_the_flow_teaches_the_language_model(janus):

@@ -30,6 +30,7 @@ from dualsight.train.janus_sources import (
     swap_generation,
     tiny,
 )
+from dualsight.train.janus_stages import STAGES, train_stage
 from dualsight.train.trainer import Run
 from dualsight.types import Conversation, Drawing
 from tests.train.learning import learn
@@ -129,9 +130,9 @@ def test_another_generation_pathway_learns_alone(janus, scenes, tmp_path):
     save_codec(VAE(VAEConfig(base_channels=8)), tmp_path / "codec")
     main(["train", "swap", f"--init={tmp_path}/model", f"--codec={tmp_path}/codec", f"--out={tmp_path}/swapped"])
     main(["train", "janus", f"--init={tmp_path}/swapped", f"--out={tmp_path}/out", "--data=scenes", "--recipe=tiny",
-          "--stage=swap", "--steps=2", "--batch=2", "--capacity=200"])  # fmt: skip
+          "--stage=swap", "--steps=2", "--batch=2", "--capacity=200", "--align-after=3"])  # fmt: skip
     before, after = (from_pretrained(tmp_path / name)[0] for name in ("swapped", "out"))
-    assert isinstance(after, JanusDiT)
+    assert isinstance(after, JanusDiT) and (before.config.align_after, after.config.align_after) == (None, 3)
     kept = after.state_dict()
     changed = {name.split(".")[0] for name, tensor in before.state_dict().items() if not tensor.equal(kept[name])}
     assert changed == {"dit"}
@@ -153,6 +154,8 @@ def test_what_cannot_be_swapped_is_said(janus, scenes, tmp_path):
     save_pretrained(*janus, tmp_path / "model")
     save_codec(VAE(VAEConfig(base_channels=8)), tmp_path / "vae")
     save_codec(VQTokenizer(TINY.vq), tmp_path / "vq")
+    with pytest.raises(ValueError, match="`train swap` gives it one"):
+        train_stage(*janus, STAGES["tiny"]["swap"], {}, Run(tmp_path, 1, 1e-3))
     with pytest.raises(ValueError, match="nothing to swap"):
         swap_generation(tmp_path / "shared", tmp_path / "vae")
     released = replace(TINY_FLOW, flow=replace(TINY_FLOW.flow, begin_token=True))

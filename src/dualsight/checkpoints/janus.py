@@ -60,13 +60,12 @@ def save_pretrained(
 def save_official(
     model: Janus | JanusFlow, processor: JanusProcessor, folder: str | Path, dtype: torch.dtype | None = torch.bfloat16
 ) -> None:
-    """Write model and tokenizer as the official code reads them. What JanusFlow has for training only (REPA's head) is
-    left out.
+    """Write model and tokenizer as the official code reads them; what is for training only (REPA's head) is left out.
 
     Raises:
         ValueError: the model has something that the official code cannot express.
     """
-    state = model.state_dict() if model.config.vq else to_official_flow(model.state_dict())
+    state = _drawing(model) if model.config.vq else to_official_flow(_drawing(model))
     _save(state, official_config(model.config), processor, Path(folder), dtype)
 
 
@@ -78,7 +77,12 @@ def save_transformers(
     Raises:
         ValueError: the model has something that transformers' class cannot express.
     """
-    _save(to_transformers(model.state_dict()), transformers_config(model.config), processor, Path(folder), dtype)
+    _save(to_transformers(_drawing(model)), transformers_config(model.config), processor, Path(folder), dtype)
+
+
+def _drawing(model: JanusCore) -> State:
+    """What answers and draws: all but what only training needs."""
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("repa_head.")}
 
 
 def _save(
@@ -279,9 +283,8 @@ def to_official_flow(state: State) -> State:
     """A JanusFlow's state dict under the official names."""
     renamed = {}
     for name, tensor in state.items():
-        if not name.startswith("repa_head."):
-            theirs = next((official for official, ours in _FLOW.items() if name.startswith(ours)), None)
-            renamed[name if theirs is None else theirs + name.removeprefix(_FLOW[theirs])] = tensor
+        theirs = next((official for official, ours in _FLOW.items() if name.startswith(ours)), None)
+        renamed[name if theirs is None else theirs + name.removeprefix(_FLOW[theirs])] = tensor
     return renamed
 
 
@@ -308,7 +311,7 @@ def _config_of_flow(data: dict[str, Any], tokens: JanusTokens, roles: tuple[str,
 def _flow_config(config: JanusConfig) -> dict[str, Any]:
     release, flow = JANUS_FLOW_1_3B, config.flow
     assert flow
-    same = (replace(flow, align_after=None), config.text.hidden_size, config.aligner_depth)
+    same = (flow, config.text.hidden_size, config.aligner_depth)
     if same != (release.flow, release.text.hidden_size, release.aligner_depth):
         raise ValueError("the official code knows JanusFlow in the released widths only: use save_pretrained")
     encoder, decoder = _flow_modules(config).values()
@@ -415,7 +418,7 @@ def understanding_vlm(model: JanusCore) -> JanusForConditionalGeneration:
     """
     if model.config.flow and model.config.flow.begin_token:
         raise ValueError("transformers' Janus has no learned embedding in front of an image; this model does")
-    config = replace(model.config, vq=STAND_IN, dit=None, flow=None)
+    config = replace(model.config, vq=STAND_IN, dit=None, flow=None, align_after=None)
     vlm = JanusForConditionalGeneration(TransformersConfig(**transformers_config(config))).to(model.device).eval()
     ours = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(UNDERSTANDING)}
     state = to_transformers(ours)

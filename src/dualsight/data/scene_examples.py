@@ -27,7 +27,7 @@ ASKED = {
 """How often each kind is asked about scenes of each layout: relations take longest to learn, presence is soon known,
 and where there is one of each there is nothing to count."""
 LAYOUTS = ("single", *("pair",) * 3, *("group",) * 2, *("free",) * 3)
-"""How often each layout is asked about: there is little to find in a picture of one figure."""
+"""How often each layout is asked about, and drawn: there is little to find in a picture of one figure."""
 TOLD = 0.7
 """Share of drawings whose caption tells of every figure, mostly with size, texture and place: the more a caption says,
 the more a picture teaches of what words mean (as in the re-captioned data of Betker et al., 2023)."""
@@ -82,7 +82,8 @@ class SceneDrawings:
 
     def __getitem__(self, index: int) -> Drawing:
         rng = _generator(self, index)
-        scene, said = sample_caption(rng, WHOLE if rng.random() < TOLD else pick(rng, tuple(CATEGORIES)))
+        category = WHOLE if rng.random() < TOLD else pick(rng, tuple(CATEGORIES))
+        scene, said = sample_caption(rng, category, layout=pick(rng, LAYOUTS))
         return Drawing(said.text, render(scene, self.size))
 
 

@@ -106,15 +106,20 @@ def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-def sample_caption(rng: np.random.Generator, category: str, held_out: bool = False) -> tuple[Scene, Caption]:
+def sample_caption(
+    rng: np.random.Generator, category: str, held_out: bool = False, layout: str | None = None
+) -> tuple[Scene, Caption]:
     """A scene and its caption in a category, of training or of a test (`scene_sampling`).
+
+    Args:
+        layout: of a `WHOLE` scene, by default any; those of the categories are given.
 
     Raises:
         ValueError: there is no such category, or it is `WHOLE` and should hold out.
     """
     if category not in (*CATEGORIES, WHOLE) or (held_out and category == WHOLE):
         raise ValueError(f"no category {category!r} (held_out={held_out}); there are {', '.join(CATEGORIES)}")
-    layout, kind = CATEGORIES.get(category, (None, ""))
+    layout, kind = CATEGORIES.get(category, (layout, ""))
     while True:
         scene = sample(rng, layout, kind if held_out else None)
         if category != "attribute_binding" or scene.figures[0].color != scene.figures[1].color:
@@ -159,8 +164,7 @@ def describe(scene: Scene) -> str:
 
 
 def _every(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
-    """All figures with their colours, in their order, equal ones together; different ones mostly with more of what there
-    is to say.
+    """All figures with their colours, in their order, equal ones together; of different ones mostly more than that.
 
     Where colours tell figures apart, some are called figures: what "dotted" means is learnt apart from what is dotted.
     """

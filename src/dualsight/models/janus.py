@@ -88,8 +88,13 @@ class Janus(JanusCore):
             with torch.no_grad():  # the tokenizer is learnt by itself, before
                 codes = self.gen_vision_model.encode(batch.canvases)
             embeddings = put(embeddings, batch.drawn, self.embed_codes(codes), "make")
-        hidden = self.hidden_states(batch, embeddings)
+        after = self.config.align_after if batch.canvases is not None else None
+        hidden, layers = self.run(batch.segments, embeddings, every_layer=after is not None)
         # The position before an image token predicts it; that before the first is <begin_of_image>.
-        image = cross_entropy(self.gen_head(hidden[F.pad(batch.drawn[:, 1:], (0, 1))]), codes.flatten())
+        before = F.pad(batch.drawn[:, 1:], (0, 1))
+        image = cross_entropy(self.gen_head(hidden[before]), codes.flatten())
+        if after is not None and batch.canvases is not None:
+            states = layers[after][before].unflatten(0, (len(batch.canvases), -1))
+            image = image + self.alignment_loss(states, batch.canvases)
         text, tokens = self.text_loss(batch, hidden)
         return Losses(text, image, tokens, codes.numel())

@@ -85,9 +85,6 @@ class FlowPathwayConfig:
     hides_padding: bool = False
     """Whether the padding of the unconditional prompt is hidden from what follows. The released loop hides it; a Janus
     of tokens reads it. The paper only says that captions are dropped."""
-    align_after: int | None = None
-    """REPA: the layer behind which hidden states learn to tell what the understanding encoder sees (the paper: 6).
-    None: they do not."""
 
     def __post_init__(self):
         if self.width % 2 or self.width < 2 or self.blocks < 1:
@@ -116,6 +113,9 @@ class JanusConfig:
     """Janus-Pro's. Janus-1.3B was trained with ``("User", "Assistant")``."""
     system: str = ""
     """System prompt of a conversation that gives none."""
+    align_after: int | None = None
+    """REPA (JanusFlow: 6): the layer of the language model, or block of the diffusion transformer, behind which states
+    of an image that is made learn to tell what the understanding encoder would see there. None: they do not."""
 
     def __post_init__(self):
         if sum(pathway is not None for pathway in (self.vq, self.dit, self.flow)) != 1:
@@ -124,16 +124,21 @@ class JanusConfig:
             raise ValueError("without an encoder a model understands through the tokens of vq; there is none")
         if self.image_size % self.factor:
             raise ValueError(f"an image of {self.image_size} pixels is not made of {self.factor}-pixel cells")
-        if self.flow and (after := self.flow.align_after) is not None:
-            if not 1 <= after <= self.text.num_hidden_layers:
-                raise ValueError(
-                    f"align_after is {after}; the language model has layers 1 to {self.text.num_hidden_layers}"
-                )
-            if self.seen_tokens != self.drawn_tokens:
-                raise ValueError(
-                    f"align_after compares the {self.drawn_tokens} tokens of an image to make with the "
-                    f"{self.seen_tokens} of the same image understood: expected as many"
-                )
+        if self.align_after is not None:
+            self._check_alignment(self.align_after)
+
+    def _check_alignment(self, after: int) -> None:
+        dit = self.dit.dit if self.dit else None
+        depth = dit.depth if dit else self.text.num_hidden_layers
+        made = (self.side // dit.patch) ** 2 if dit else self.drawn_tokens
+        if not 1 <= after <= depth:
+            raise ValueError(f"align_after is {after}; what makes the images has layers 1 to {depth}")
+        if self.encoder is None or self.encoder.tokens != made:
+            seen = self.encoder.tokens if self.encoder else "no"
+            raise ValueError(
+                f"align_after compares the {made} tokens of an image to make with those of an encoder that sees it; "
+                f"this model has {seen} such tokens, expected as many"
+            )
 
     @property
     def factor(self) -> int:

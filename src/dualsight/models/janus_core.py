@@ -110,6 +110,20 @@ class JanusCore(nn.Module):
             self.vision_model = Encoder(config.encoder)
             self.aligner = Projector(config.encoder.hidden_size, config.text.hidden_size, config.aligner_depth)
         self.language_model = causal_lm(config.text)
+        if config.align_after is not None:
+            self.align(config.align_after)
+
+    def align(self, after: int) -> None:
+        """Have images be learnt through what the understanding encoder sees in them, too (``config.align_after``).
+
+        Raises:
+            ValueError: there is no such layer, or the encoder does not see as many patches as are made.
+        """
+        self.config = replace(self.config, align_after=after)
+        encoder, dit = self.config.encoder, self.config.dit
+        assert encoder
+        width = dit.dit.width if dit else self.config.text.hidden_size
+        self.repa_head = Projector(width, encoder.hidden_size, depth=3)
 
     @property
     def device(self) -> torch.device:
@@ -179,6 +193,19 @@ class JanusCore(nn.Module):
             output_hidden_states=every_layer,
         )
         return states.last_hidden_state, states.hidden_states or ()
+
+    def alignment_loss(self, states: Float[Tensor, "R*K N D"], canvases: Float[Tensor, "K 3 Z Z"]) -> Tensor:
+        """REPA (arXiv:2410.06940): ``-cos(MLP(states), sg(what the understanding encoder sees))``, patch by patch.
+
+        What a pixel is worth says little of what a figure is; this says it at every patch, so words are learnt sooner.
+        """
+        encoder = self.config.encoder
+        assert encoder
+        with torch.no_grad():
+            pixels = F.interpolate((canvases + 1) / 2, (encoder.image_size,) * 2, mode="bilinear", antialias=True)
+            mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (encoder.mean, encoder.std))
+            seen = self.vision_model(((pixels - mean) / std).to(self.dtype))  # (K, N, E)
+        return -F.cosine_similarity(self.repa_head(states), seen.repeat(len(states) // len(seen), 1, 1), dim=-1).mean()
 
     def text_loss(self, batch: JanusBatch, hidden: Float[Tensor, "B L D"]) -> tuple[Tensor, int]:
         """Mean cross-entropy of what the assistant says, and of how many tokens."""

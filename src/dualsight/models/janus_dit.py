@@ -25,7 +25,7 @@ from torch import Tensor
 from dualsight.models.janus_config import JanusConfig
 from dualsight.models.janus_core import JanusBatch, JanusCore, Losses
 from dualsight.pathways.dit import Condition, DiT
-from dualsight.pathways.flow import Latents, Sampling, flow_loss
+from dualsight.pathways.flow import Latents, Sampling, on_the_way
 from dualsight.pathways.vae import VAE
 
 DRAWS = 4
@@ -65,9 +65,11 @@ class JanusDiT(JanusCore):
         if len(states) != len(latents):
             raise ValueError(f"{len(states)} prompts ask for images, {len(latents)} images came with them")
         condition = self.dit.condition(states, visible).repeat(DRAWS)
-        image = flow_loss(
-            lambda x, t: self.dit(x, t, condition), latents.repeat(DRAWS, 1, 1, 1), shift=self.dit.config.shift
-        )
+        x, t, target = on_the_way(latents.repeat(DRAWS, 1, 1, 1), shift=self.dit.config.shift)
+        velocity, blocks = self.dit.run(x, t, condition)
+        image = (velocity - target).square().mean()
+        if self.config.align_after is not None:
+            image = image + self.alignment_loss(blocks[self.config.align_after], batch.canvases)
         return Losses(text, image, tokens, len(latents))
 
     def _read_of(self, layers: Sequence[Float[Tensor, "B L D"]]) -> Float[Tensor, "B L S D"]:

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dualsight.models.janus_config import JanusConfig
-from dualsight.models.janus_core import JanusBatch, JanusCore, Losses, Projector, Reading, put
+from dualsight.models.janus_core import JanusBatch, JanusCore, Losses, Reading, put
 from dualsight.pathways.flow import Latents, Sampling, on_the_way
 from dualsight.pathways.shallow_uvit import ShallowUViTDecoder, ShallowUViTEncoder
 from dualsight.pathways.vae import VAE, DiffusersVAE, LatentCodec, VAEConfig
@@ -63,8 +63,6 @@ class JanusFlow(JanusCore):
         self.vision_gen_dec_aligner_norm = nn.RMSNorm(width, eps=config.text.rms_norm_eps)
         self.vision_gen_dec_aligner = nn.Linear(width, flow.width)
         self.vision_gen_dec_model = ShallowUViTDecoder(channels, flow.width, flow.blocks, width)
-        if flow.align_after:
-            self.repa_head = Projector(width, config.encoder.hidden_size, depth=3)
         if isinstance(flow.vae, VAEConfig):
             self.gen_vae = VAE(flow.vae)
         self._pretrained: list[LatentCodec] = []  # no module in it is a part of this one
@@ -135,24 +133,15 @@ class JanusFlow(JanusCore):
         x, t, target = on_the_way(latents)
         entering = self.enter(x, t)
         embeddings = put(embeddings, batch.drawn | _in_front(batch.drawn), entering.tokens, "make")
-        after = self.flow.align_after
+        after = self.config.align_after
         hidden, layers = self.run(batch.segments, embeddings, self._unread(batch), every_layer=after is not None)
         text, tokens = self.text_loss(batch, hidden)
         leaving = hidden[batch.drawn].unflatten(0, (len(latents), -1))  # (K, N, D)
         image = (self.leave(leaving, entering) - target).square().mean()
         if after is not None:
-            image = image + self.alignment_loss(layers[after][batch.drawn], batch.canvases)
+            states = layers[after][batch.drawn].unflatten(0, (len(latents), -1))
+            image = image + self.alignment_loss(states, batch.canvases)
         return Losses(text, image, tokens, len(latents))
-
-    def alignment_loss(self, states: Float[Tensor, "K*N D"], canvases: Float[Tensor, "K 3 Z Z"]) -> Tensor:
-        """REPA (arXiv:2410.06940): ``-cos(MLP(states), sg(what the understanding encoder sees))``, patch by patch."""
-        encoder = self.config.encoder
-        assert encoder
-        with torch.no_grad():
-            pixels = F.interpolate((canvases + 1) / 2, (encoder.image_size,) * 2, mode="bilinear", antialias=True)
-            mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (encoder.mean, encoder.std))
-            seen = self.vision_model(((pixels - mean) / std).to(self.dtype)).flatten(0, 1)  # (K * N, E)
-        return -F.cosine_similarity(self.repa_head(states), seen, dim=-1).mean()
 
     def _unread(self, batch: JanusBatch) -> Bool[Tensor, "B L"] | None:
         """The padding of unconditional prompts, where it is hidden."""

@@ -27,6 +27,8 @@ from dualsight.nn.rope import Rope, grid_rope
 
 SINES = 256
 """Width of the embedding of t before its MLP."""
+NEIGHBOURS = 9
+"""Words that are mixed, four on either side: an article and three adjectives stand before a noun."""
 
 Latents = Float[Tensor, "B C h w"]
 Tokens = Float[Tensor, "B N D"]
@@ -93,14 +95,17 @@ class Connector(nn.Module):
     """Hidden states of a prompt to what the image attends to.
 
     A causal language model has read no word with those that follow it; a few blocks in both directions bind them (the
-    token refiner of HunyuanVideo, arXiv:2412.03603). They run once per image, not at every step. Half of a head's
-    channels turn with the place of a word: which attribute belongs to which noun is a question of order.
+    token refiner of HunyuanVideo, arXiv:2412.03603). They run once per image, not at every step. Before them a word
+    is mixed with its neighbours (a convolution per channel, as Canon layers, arXiv:2512.17351): a noun says "red" and
+    "striped", too, before attention has learnt where to look. In the blocks, half of a head's channels turn with the
+    place of a word.
     """
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         c = self.config = config
         self.mlp = Mlp(len(c.condition_layers) * c.condition_width, c.width, c.width)
+        self.neighbours = nn.Conv1d(c.width, c.width, NEIGHBOURS, padding="same", groups=c.width)
         blocks = [Block(c.width, c.heads, layer_scale=None, eps=1e-6) for _ in range(c.connector_depth)]
         for block in blocks:
             zero(block.attn.proj)
@@ -115,6 +120,8 @@ class Connector(nn.Module):
                 f"{c.condition_layers}, of width {c.condition_width}"
             )
         tokens = self.mlp(F.rms_norm(states, states.shape[-1:], eps=1e-6).flatten(2))
+        present = (tokens * visible[..., None]).transpose(1, 2)
+        tokens = tokens + self.neighbours(present).transpose(1, 2)
         # tokens that are not there see themselves, so that no row of the mask is empty
         seen = visible[:, None, None] | torch.eye(visible.shape[1], dtype=torch.bool, device=visible.device)
         rope = grid_rope(tokens.shape[1], 1, 0, c.width // c.heads, c.rope_base, tokens.device)
@@ -196,7 +203,11 @@ class DiT(nn.Module):
         return Condition(tokens, visible, self.pool((weights[:, None].to(tokens.dtype) @ tokens)[:, 0]))
 
     def forward(self, x: Latents, t: Float[Tensor, " B"], condition: Condition) -> Latents:
-        """The velocity at ``x`` and ``t`` in [0, 1].
+        """The velocity at ``x`` and ``t`` in [0, 1]."""
+        return self.run(x, t, condition)[0]
+
+    def run(self, x: Latents, t: Float[Tensor, " B"], condition: Condition) -> tuple[Latents, list[Tokens]]:
+        """The same, and the states of the patches before and behind every block.
 
         Raises:
             ValueError: the latents have other channels than the config's, or do not divide into patches.
@@ -208,12 +219,13 @@ class DiT(nn.Module):
         sines = time_embedding(t).to(self.nothing.dtype)
         signal = F.silu(self.time(sines) + condition.pooled)[:, None]  # (B, 1, D)
         h = rearrange(x.to(self.nothing.dtype), "b c (h p) (w q) -> b (h w) (c p q)", p=c.patch, q=c.patch)
-        h = self.patch_embed(h)  # (B, N, D)
+        states = [self.patch_embed(h)]  # (B, N, D)
         for block in self.blocks:
-            h = block(h, signal, condition, rope)
+            states.append(block(states[-1], signal, condition, rope))
         shift, scale = self.modulation(signal).chunk(2, -1)
-        v = self.out(modulate(self.norm(h), shift, scale))
-        return rearrange(v, "b (h w) (c p q) -> b c (h p) (w q)", h=rows // c.patch, p=c.patch, q=c.patch).float()
+        v = self.out(modulate(self.norm(states[-1]), shift, scale))
+        v = rearrange(v, "b (h w) (c p q) -> b c (h p) (w q)", h=rows // c.patch, p=c.patch, q=c.patch)
+        return v.float(), states
 
 
 def zero(layer: nn.Linear) -> None:

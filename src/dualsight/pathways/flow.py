@@ -39,20 +39,13 @@ class Sampling(NamedTuple):
 def on_the_way(
     images: Latents, generator: torch.Generator | None = None, shift: float = 1.0
 ) -> tuple[Latents, Float[Tensor, " B"], Latents]:
-    """What a batch of latents ``x_1`` teaches: ``x_t``, t and ``x_1 - x_0``, one t and one noise for each."""
+    """What a batch of latents ``x_1`` teaches: ``x_t``, t and ``x_1 - x_0``, one t and one noise for each. The loss is
+    ``E |v(x_t, t) - (x_1 - x_0)|^2``."""
     noise = torch.randn(images.shape, generator=generator, device=images.device)
     t = (torch.randn(len(images), generator=generator, device=images.device) - math.log(shift)).sigmoid()
     share = t.view(-1, *[1] * (images.ndim - 1))
     target = images - noise
     return noise + share * target, t, target
-
-
-def flow_loss(
-    velocity: Velocity, images: Latents, generator: torch.Generator | None = None, shift: float = 1.0
-) -> Tensor:
-    """``E |v(x_t, t) - (x_1 - x_0)|^2`` of a batch of latents ``x_1``."""
-    x, t, target = on_the_way(images, generator, shift)
-    return (velocity(x, t) - target).square().mean()
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device | str = "cpu") -> Latents:

@@ -183,7 +183,8 @@ def swap_generation(folder: Path, codec: Path, seed: int = 42) -> tuple[JanusDiT
     text = before.config.text
     layers = tuple(round(text.num_hidden_layers * share / 4) for share in range(5))
     sizes = DiTConfig(channels=vae.channels, condition_width=text.hidden_size, condition_layers=layers)
-    config = replace(before.config, vq=None, flow=None, dit=DiTPathwayConfig(sizes, vae.config))
+    pathway = DiTPathwayConfig(sizes, vae.config)
+    config = replace(before.config, vq=None, flow=None, dit=pathway, align_after=None)
     model = JanusDiT(config)
     for part in (name.rstrip(".") for name in UNDERSTANDING):
         model.get_submodule(part).load_state_dict(before.get_submodule(part).state_dict())

@@ -189,6 +189,8 @@ def train_stage(
     Raises:
         ValueError: a kind of data that the ratio asks for is missing, or nothing is left to learn.
     """
+    if stage.name == "swap" and model.config.dit is None:
+        raise ValueError("stage swap teaches a diffusion transformer, this model has none: `train swap` gives it one")
     freeze(model, stage)
     if lora_rank:
         add_lora(model.language_model, lora_rank)
