@@ -91,6 +91,26 @@ def test_of_some_pairs_in_whole_scenes_it_is_said_how_they_lie():
         assert len(caption.phrases) == 2 and not any(phrase.place for phrase in caption.phrases)
 
 
+def test_shapes_may_have_to_suffice():
+    captions = [sample_caption(np.random.default_rng(seed), WHOLE)[1] for seed in range(200)]
+    colorless = [caption for caption in captions if not any(phrase.color for phrase in caption.phrases)]
+    assert 10 < len(colorless) < 80
+    for caption in colorless:
+        assert len({phrase.shape for phrase in caption.phrases}) == len(caption.phrases)
+
+
+@pytest.mark.parametrize("category", ("single_object", WHOLE))
+def test_a_texture_that_the_shape_gives_away_may_be_left_unsaid(category):
+    one_sided = {shape for kind, *_, shape in HELD_OUT if kind == "texture"}
+    said = {True: set(), False: set()}
+    for keep, textures in said.items():
+        for seed in range(150):
+            scene, caption = sample_caption(np.random.default_rng(seed), category, one_sided=keep)
+            assert caption.holds(scene.figures)
+            textures |= {phrase.shape for phrase in caption.phrases if phrase.texture}
+    assert said[True] & one_sided and not said[False] & one_sided and said[False] - one_sided
+
+
 def test_some_figures_of_a_whole_scene_are_not_named():
     captions = [sample_caption(np.random.default_rng(seed), WHOLE)[1] for seed in range(200)]
     nameless = [caption for caption in captions if any(not phrase.shape for phrase in caption.phrases)]

@@ -83,7 +83,7 @@ class SceneDrawings:
     def __getitem__(self, index: int) -> Drawing:
         rng = _generator(self, index)
         category = WHOLE if rng.random() < TOLD else pick(rng, tuple(CATEGORIES))
-        scene, said = sample_caption(rng, category, layout=pick(rng, LAYOUTS))
+        scene, said = sample_caption(rng, category, layout=pick(rng, LAYOUTS), one_sided=False)
         return Drawing(said.text, render(scene, self.size))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dualsight.data.scene_sampling import INVERSE, NUMBERS, sample
+from dualsight.data.scene_sampling import INVERSE, NUMBERS, left_out, sample
 from dualsight.data.scenes import Scene, Seen, place, relation
 
 CATEGORIES = {
@@ -29,6 +29,8 @@ WHOLE = "scene"
 
 NAMELESS = 0.2
 """Share of figures whose shape is not said, where their colour suffices."""
+COLORLESS = 0.25
+"""Share of whole scenes whose colours are not said, where all figures differ in shape: shapes have to suffice."""
 RELATED = 0.7
 """Share of the pairs in whole scenes of which it is said how they lie to each other, not where on the canvas."""
 
@@ -107,12 +109,18 @@ def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
 
 
 def sample_caption(
-    rng: np.random.Generator, category: str, held_out: bool = False, layout: str | None = None
+    rng: np.random.Generator,
+    category: str,
+    held_out: bool = False,
+    layout: str | None = None,
+    one_sided: bool = True,
 ) -> tuple[Scene, Caption]:
     """A scene and its caption in a category, of training or of a test (`scene_sampling`).
 
     Args:
         layout: of a `WHOLE` scene, by default any; those of the categories are given.
+        one_sided: say textures also of shapes that training shows with one pattern only. There the shape gives the
+            pattern away, and who learns from such captions learns that the word does not matter.
 
     Raises:
         ValueError: there is no such category, or it is `WHOLE` and should hold out.
@@ -123,7 +131,13 @@ def sample_caption(
     while True:
         scene = sample(rng, layout, kind if held_out else None)
         if category != "attribute_binding" or scene.figures[0].color != scene.figures[1].color:
-            return scene, caption(scene, category, rng)
+            return scene, caption(scene if one_sided else _two_sided(scene), category, rng)
+
+
+def _two_sided(scene: Scene) -> Scene:
+    """The scene, but nothing can be said of textures where some texture is left out."""
+    figures = (replace(f, texture="") if left_out(f, "texture") else f for f in scene.figures)
+    return replace(scene, figures=tuple(figures))
 
 
 def caption(scene: Scene, category: str, rng: np.random.Generator) -> Caption:
@@ -182,6 +196,8 @@ def _every(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
             )
             for phrase, figure in zip(phrases, scene.figures, strict=True)
         ]
+        if len({phrase.shape for phrase in phrases} - {""}) == len(phrases) and rng.random() < COLORLESS:
+            phrases = [replace(phrase, color="") for phrase in phrases]
     return phrases
 
 
