@@ -32,7 +32,7 @@ class Recipe:
     """Stage, steps."""
     batch: int = 32
     vae_steps: int = 1800
-    swap_steps: int = 7600
+    swap_steps: int = 8000
     swap_batch: int = 16
     bf16: bool = True
     """For a processor that has instructions for it; slow on others."""
@@ -69,7 +69,7 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
         f"dualsight train codec --data scenes --kind vae --out {out}/vae --steps {recipe.vae_steps}",
         f"dualsight train swap --init {model} --codec {out}/vae --out {out}/new-dit",
         f"{several} --init {out}/new-dit --data scenes --out {out}/dit --stage swap --steps {recipe.swap_steps} "
-        f"--batch {recipe.swap_batch} {fused} --seed 45",
+        f"--batch {recipe.swap_batch} {fused} --align-after 3 --seed 45",
         f"dualsight eval --suite geneval-shapes --model {out}/dit --seed 7",
     ]
     return plan
