@@ -164,10 +164,6 @@ class JanusCore(nn.Module):
 
     # --- learning -------------------------------------------------------------------------------------------------
 
-    def hidden_states(self, batch: JanusBatch, embeddings: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """One pass over packed examples, none of which sees another."""
-        return self.run(batch.segments, embeddings)[0]
-
     def run(
         self,
         segments: Int[Tensor, "B L"],
@@ -175,7 +171,8 @@ class JanusCore(nn.Module):
         unseen: Bool[Tensor, "B L"] | None = None,
         every_layer: bool = False,
     ) -> tuple[Float[Tensor, "B L D"], tuple[Float[Tensor, "B L D"], ...]]:
-        """The same, and (if ``every_layer``) the embeddings and the hidden states behind every layer.
+        """The last hidden states of one pass over packed examples, none of which sees another; and (if ``every_layer``)
+        the embeddings and the hidden states behind every layer.
 
         Args:
             unseen: tokens that no other token sees.

@@ -125,7 +125,7 @@ class JanusFlow(JanusCore):
         """Cross-entropy of the text, and the flow's squared error of the images, that a batch teaches."""
         embeddings = self.embed(batch.ids, batch.images, batch.seen)
         if batch.canvases is None:
-            hidden = self.hidden_states(batch, embeddings)
+            hidden, _ = self.run(batch.segments, embeddings)
             text, tokens = self.text_loss(batch, hidden)
             return Losses(text, hidden.new_zeros(()), tokens, 0)
         with torch.no_grad():  # the autoencoder is learnt by itself, before
