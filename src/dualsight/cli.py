@@ -737,7 +737,7 @@ def train_janus(
         workers=workers, seed=seed,
     )  # fmt: skip
     model, processor = from_pretrained(init)
-    if align_after is not None:
+    if align_after not in (None, model.config.align_after):  # else it has learnt a head already
         torch.manual_seed(seed)
         model.align(align_after)
     shares = _ratio(ratio) if ratio else None

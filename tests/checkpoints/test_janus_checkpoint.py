@@ -135,6 +135,17 @@ def test_transformers_layout_goes_there_and_back(tmp_path):
     assert its_processor.config.tokens == processor.config.tokens
 
 
+def test_what_only_training_needs_is_for_our_own_layout(tmp_path):
+    model, processor = tiny(align_after=1)
+    save_transformers(model, processor, tmp_path / "theirs", dtype=None)
+    save_pretrained(model, processor, tmp_path / "ours")
+    theirs, ours = (from_pretrained(tmp_path / name)[0] for name in ("theirs", "ours"))
+    assert ours.config == model.config and same(model.state_dict(), ours.state_dict())
+    assert (ours.config.align_after, theirs.config.align_after) == (1, None)
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("repa_head.")}
+    assert len(kept) < len(model.state_dict()) and same(kept, theirs.state_dict())
+
+
 def test_names_go_to_transformers_and_back_at_full_size():
     with torch.device("meta"):
         state = Janus(JANUS_PRO_1B).state_dict()

@@ -178,7 +178,7 @@ def describe(scene: Scene) -> str:
 
 
 def _every(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
-    """All figures with their colours, in their order, equal ones together; of different ones mostly more than that.
+    """All figures in their order, equal ones together; mostly with their colours, different ones with more than that.
 
     Where colours tell figures apart, some are called figures: what "dotted" means is learnt apart from what is dotted.
     """

@@ -114,7 +114,8 @@ class JanusCore(nn.Module):
             self.align(config.align_after)
 
     def align(self, after: int) -> None:
-        """Have images be learnt through what the understanding encoder sees in them, too (``config.align_after``).
+        """Have images be learnt through what the understanding encoder sees in them, too (``config.align_after``),
+        by a new head.
 
         Raises:
             ValueError: there is no such layer, or the encoder does not see as many patches as are made.
@@ -123,7 +124,7 @@ class JanusCore(nn.Module):
         encoder, dit = self.config.encoder, self.config.dit
         assert encoder
         width = dit.dit.width if dit else self.config.text.hidden_size
-        self.repa_head = Projector(width, encoder.hidden_size, depth=3)
+        self.repa_head = Projector(width, encoder.hidden_size, depth=3).to(self.device, self.dtype)
 
     @property
     def device(self) -> torch.device:

@@ -66,10 +66,11 @@ class JanusDiT(JanusCore):
             raise ValueError(f"{len(states)} prompts ask for images, {len(latents)} images came with them")
         condition = self.dit.condition(states, visible).repeat(DRAWS)
         x, t, target = on_the_way(latents.repeat(DRAWS, 1, 1, 1), shift=self.dit.config.shift)
-        velocity, blocks = self.dit.run(x, t, condition)
+        after = self.config.align_after
+        velocity, states = self.dit.run(x, t, condition, after or 0)
         image = (velocity - target).square().mean()
-        if self.config.align_after is not None:
-            image = image + self.alignment_loss(blocks[self.config.align_after], batch.canvases)
+        if after is not None:
+            image = image + self.alignment_loss(states, batch.canvases)
         return Losses(text, image, tokens, len(latents))
 
     def _read_of(self, layers: Sequence[Float[Tensor, "B L D"]]) -> Float[Tensor, "B L S D"]:

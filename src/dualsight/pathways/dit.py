@@ -206,8 +206,8 @@ class DiT(nn.Module):
         """The velocity at ``x`` and ``t`` in [0, 1]."""
         return self.run(x, t, condition)[0]
 
-    def run(self, x: Latents, t: Float[Tensor, " B"], condition: Condition) -> tuple[Latents, list[Tokens]]:
-        """The same, and the states of the patches before and behind every block.
+    def run(self, x: Latents, t: Float[Tensor, " B"], condition: Condition, after: int = 0) -> tuple[Latents, Tokens]:
+        """The same, and the states of the patches behind block ``after``, or before the first.
 
         Raises:
             ValueError: the latents have other channels than the config's, or do not divide into patches.
@@ -219,11 +219,13 @@ class DiT(nn.Module):
         sines = time_embedding(t).to(self.nothing.dtype)
         signal = F.silu(self.time(sines) + condition.pooled)[:, None]  # (B, 1, D)
         h = rearrange(x.to(self.nothing.dtype), "b c (h p) (w q) -> b (h w) (c p q)", p=c.patch, q=c.patch)
-        states = [self.patch_embed(h)]  # (B, N, D)
-        for block in self.blocks:
-            states.append(block(states[-1], signal, condition, rope))
+        states = h = self.patch_embed(h)  # (B, N, D)
+        for number, block in enumerate(self.blocks, 1):
+            h = block(h, signal, condition, rope)
+            if number == after:
+                states = h
         shift, scale = self.modulation(signal).chunk(2, -1)
-        v = self.out(modulate(self.norm(states[-1]), shift, scale))
+        v = self.out(modulate(self.norm(h), shift, scale))
         v = rearrange(v, "b (h w) (c p q) -> b c (h p) (w q)", h=rows // c.patch, p=c.patch, q=c.patch)
         return v.float(), states
 
