@@ -99,6 +99,7 @@ def evaluate(
     prompts: Path | None = None,
     judge: str = "",
     guidance: float | None = None,
+    candidates: PositiveInt = 1,
     held_out: bool = True,
     memory: str = "learned",
     vlm: Path | None = None,
@@ -138,6 +139,8 @@ def evaluate(
         judge: module:function on the Python path: a detector for geneval, a judge of questions for dpg.
         guidance: of drawings: how much the prompt counts. By default 5 for tokens and 2 for JanusFlow, as
             released, 3 for a diffusion transformer.
+        candidates: of drawings: draw so many for each, and judge the one that the model itself finds most like its
+            prompt.
         held_out: of janus-house and geneval-shapes: false asks for combinations like those of training, to compare.
         memory: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant, pooled, or
             several joined by +. Of gridtalk, relook shows the image again in place of memory, and with lone among the
@@ -173,7 +176,7 @@ def evaluate(
 
         result = evaluate_janus(
             suite, model or JANUS, seed, out or Path("runs") / f"{suite}-seed{seed}", count, prompts, judge, guidance,
-            held_out,
+            held_out, candidates,
         )  # fmt: skip
         if "fid_codec" in result:
             print("FID {fid:.1f} (the codec alone {fid_codec:.1f}, renders {fid_floor:.1f})".format(**result))
@@ -1049,6 +1052,7 @@ def draw(
     top_k: PositiveInt | None = None,
     compile: bool = False,
     steps: PositiveInt | None = None,
+    candidates: PositiveInt = 1,
 ) -> None:
     """Draw images with a Janus: PNG files, one for each image of each prompt.
 
@@ -1065,6 +1069,7 @@ def draw(
         top_k: sample from so many of the best tokens only.
         compile: draw every token by one compiled graph: for GPUs, after a minute of compiling; CPUs are slower with it.
         steps: of a model that draws by flow.
+        candidates: draw so many for each image, and keep the one that the model itself finds most like its prompt.
     """
     from rich.progress import Progress
 
@@ -1088,7 +1093,7 @@ def draw(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("drawing", total=None)
         settings["on_step"] = lambda done, total: progress.update(task, completed=done, total=total)
-        images = assistant.generate_images(texts, seeds, per_prompt, **settings)
+        images = assistant.generate_images(texts, seeds, per_prompt, candidates=candidates, **settings)
     out.mkdir(parents=True, exist_ok=True)
     for index, (image_seed, pixels) in enumerate(zip(seeds, images, strict=True)):
         path = out / f"{index // per_prompt:03d}-seed{image_seed}.png"

@@ -55,3 +55,9 @@ def test_walks_need_a_place_to_be_kept(capsys):
         main(["eval", "--agent=forward"])
     assert end.value.code == 2
     assert "--out FOLDER" in capsys.readouterr().err
+
+
+def test_the_model_may_choose_among_its_drawings(folder, tmp_path, capsys):
+    main(["eval", "--suite=geneval-shapes", f"--model={folder}", "--count=1", "--candidates=2", f"--out={tmp_path}"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("overall=")
+    assert json.loads((tmp_path / "results.json").read_text())["config"]["candidates"] == 2

@@ -27,6 +27,7 @@ def evaluate_janus(
     judge: str = "",
     guidance: float | None = None,
     held_out: bool = True,
+    candidates: int = 1,
 ) -> dict:
     """Score a Janus on a fresh test set, or on the prompts of GenEval or DPG-Bench.
 
@@ -40,6 +41,7 @@ def evaluate_janus(
         judge: ``module:function`` with a ``geneval.Detector`` or a ``dpg.Judge``.
         guidance: of the drawings; None is the model's own way's.
         held_out: of our own suites: False asks for combinations like those of training, for comparison.
+        candidates: drawings of which the model itself keeps one (``Assistant.generate_images``).
 
     Returns:
         The content of ``results.json``; see ``evaluate`` of ``understanding``, ``generation``, ``geneval``, ``dpg``.
@@ -47,6 +49,7 @@ def evaluate_janus(
     Raises:
         ValueError: prompts or judge are missing, or the judge cannot be imported.
     """
+    drawing: dict[str, Any] = {"guidance": guidance, "candidates": candidates}
     if suite in ("geneval", "dpg"):
         if prompts is None or not judge:
             raise ValueError(
@@ -54,10 +57,10 @@ def evaluate_janus(
                 "(--judge module:function)"
             )
         looks = function_of(judge, "judge")
-        judging = {"model": str(folder), "judge": judge, "prompts": prompts.name, "guidance": guidance}
+        judging = {"model": str(folder), "judge": judge, "prompts": prompts.name, **drawing}
         benchmark: Any = {"geneval": geneval, "dpg": dpg}[suite]
         wanted = benchmark.read_prompts(prompts)  # before the model, which takes longer to load
-        draw = partial(Assistant.from_pretrained(folder).generate_images, guidance=guidance)
+        draw = partial(Assistant.from_pretrained(folder).generate_images, **drawing)
         return benchmark.evaluate(draw, looks, wanted, out, count or 4, seed, judging)
     assistant = Assistant.from_pretrained(folder)
     config = {"model": str(folder), "parameters": sum(p.numel() for p in assistant.model.parameters())}
@@ -65,8 +68,8 @@ def evaluate_janus(
         return understanding.evaluate(
             answering(assistant), count or 100, seed, held_out=held_out, out=out, config=config
         )
-    draw, codec = partial(assistant.generate_images, guidance=guidance), assistant.reconstruct
-    config["guidance"] = guidance
+    draw, codec = partial(assistant.generate_images, **drawing), assistant.reconstruct
+    config |= drawing
     return generation.evaluate(draw, count or 50, seed, held_out=held_out, reconstruct=codec, out=out, config=config)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualsight.data.scene_questions import EXISTENCE, Question, ask
+from dualsight.data.scene_questions import CAPTION, EXISTENCE, Question, ask
 from dualsight.data.scene_sampling import sample
 from dualsight.data.scene_text import CATEGORIES, WHOLE, describe, pick, sample_caption
 from dualsight.data.scenes import render
@@ -19,10 +19,10 @@ from dualsight.types import IMAGE_MARK, Conversation, Drawing, Frame, Turn
 
 DESCRIBING = ("Describe the picture.", "What does the picture show?", "What do you see?", "Describe this image.")
 ASKED = {
-    "single": ("attribute", "attribute", *EXISTENCE),
-    "pair": ("attribute", "attribute", *("relation",) * 6, *EXISTENCE),
-    "group": ("attribute", *("count",) * 4, *EXISTENCE),
-    "free": (*("attribute",) * 3, *("count",) * 3, *("relation",) * 4, *EXISTENCE),
+    "single": ("attribute", "attribute", CAPTION, *EXISTENCE),
+    "pair": ("attribute", "attribute", *("relation",) * 6, *(CAPTION,) * 4, *EXISTENCE),
+    "group": ("attribute", *("count",) * 4, *(CAPTION,) * 2, *EXISTENCE),
+    "free": (*("attribute",) * 3, *("count",) * 3, *("relation",) * 4, *(CAPTION,) * 3, *EXISTENCE),
 }
 """How often each kind is asked about scenes of each layout: relations take longest to learn, presence is soon known,
 and where there is one of each there is nothing to count."""

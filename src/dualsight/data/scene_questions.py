@@ -3,7 +3,7 @@
 Kinds: *attribute* (colour, shape, size, texture, place on the canvas), *count*, *relation*, and *existence* with the
 three ways of POPE (Li et al., arXiv:2305.10355) to choose what is asked for where the answer is no: any absent figure
 (random), an absent one of a frequent shape (popular), one whose colour and shape are both there but on different
-figures (adversarial). Half of the answers are yes.
+figures (adversarial). Half of the answers are yes. Training also asks whether whole captions hold (`scene_negatives`).
 
 In a test, each question turns on a held-out combination: the figure asked about has one, the number or the relation
 is one; an existence question names one whether it is there or not, so that its wording does not give the answer away.
@@ -21,12 +21,15 @@ from itertools import permutations
 
 import numpy as np
 
+from dualsight.data.scene_negatives import captioned
 from dualsight.data.scene_sampling import HELD_OUT, NUMBERS, POPULAR, beside, left_out, sample
 from dualsight.data.scene_text import RELATION_WORDS, pick, plural, with_article
 from dualsight.data.scenes import COLORS, SHAPES, Figure, Scene, place, relation
 
 EXISTENCE = ("existence_random", "existence_popular", "existence_adversarial")
 KINDS = ("attribute", "count", "relation", *EXISTENCE)
+CAPTION = "caption"
+"""The kind that training has besides: whether a picture shows all that a caption says."""
 HELD_OUT_KINDS = {"attribute": ("color", "texture"), "count": ("count",), "relation": ("relation",)}
 """What a test question of a kind turns on; existence turns on colours."""
 
@@ -41,6 +44,7 @@ COUNTING = ("How many {} are there?", "How many {} do you see?", "Count the {}."
 WHERE = ("Where is {} relative to {}?", "Where is {}, seen from {}?", "Where does {} lie in relation to {}?")
 WHETHER = ("Is {} {} {}?", "Does {} lie {} {}?")
 WHICH = ("What shape is {} {}?", "Which shape is {} {}?")
+SHOWING = ("Does the picture show {}?", "Does the picture show {}?", "Is there {}?", "Do you see {}?")
 EXISTING = ("Is there {}?", "Do you see {}?", "Does the picture show {}?", "Is {} in the picture?")
 
 Pair = tuple[str, str]
@@ -88,6 +92,8 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, turns_on: str | None 
         asked = _count(scene, rng, turns_on)
     elif kind == "relation":
         asked = _relation(scene, rng, turns_on)
+    elif kind == CAPTION:
+        asked = _caption(scene, rng)
     else:
         asked = _existence(scene, rng, kind, turns_on)
     if asked is None:
@@ -179,6 +185,12 @@ def _existence(scene: Scene, rng: np.random.Generator, kind: str, turns_on: str 
     color, shape = candidates[rng.integers(len(candidates))]
     words = with_article(f"{color} {shape}".strip()) if shape else f"anything {color}"
     return pick(rng, EXISTING).format(words), "yes" if yes else "no", ()
+
+
+def _caption(scene: Scene, rng: np.random.Generator) -> Asked | None:
+    true = rng.random() < 0.5
+    said = captioned(scene, rng, true)
+    return (pick(rng, SHOWING).format(said.text), "yes" if true else "no", ()) if said else None
 
 
 def _attributes(figure: Figure) -> dict[str, str]:

@@ -15,8 +15,9 @@ from typing import cast
 import torch
 
 from dualsight.checkpoints.janus import from_pretrained
+from dualsight.inference.best_of import best_of, candidate_seeds, shows
 from dualsight.inference.flow import draw_by_flow
-from dualsight.inference.image import develop, draw
+from dualsight.inference.image import develop, draw, seeds_of
 from dualsight.inference.text import answer, stream
 from dualsight.models.janus import Janus
 from dualsight.models.janus_core import JanusCore
@@ -48,14 +49,27 @@ class Assistant:
         seeds: Sequence[int] | None = None,
         per_prompt: int = 1,
         guidance: float | None = None,
+        candidates: int = 1,
         **settings,
     ) -> list[Frame]:
         """Images of many prompts in one batch; see ``image.draw`` (temperature, top_k) and ``flow.draw_by_flow``
         (steps, solver) for the settings of the two ways of making them. ``guidance`` None is each way's own.
 
+        Args:
+            candidates: draw so many for each image, and keep the one that the model itself finds most like its prompt
+                (``best_of``); partial images are those of all candidates.
+
         Raises:
-            ValueError: a setting is of the other way; and what the two raise.
+            ValueError: a setting is of the other way, or there is no candidate; and what the two ways and
+                ``best_of.shows`` raise.
         """
+        if candidates < 1:
+            raise ValueError(f"candidates is {candidates}; expected at least 1, which is drawn and kept")
+        if candidates > 1:
+            seeds = [s for seed in seeds_of(prompts, per_prompt, seeds) for s in candidate_seeds(seed, candidates)]
+            frames = self.generate_images(prompts, seeds, per_prompt * candidates, guidance, **settings)
+            wanted = [prompt for prompt in prompts for _ in range(per_prompt)]
+            return best_of(self.model, self.processor, frames, wanted, candidates)
         if guidance is not None:
             settings["guidance"] = guidance
         flow = isinstance(self.model, JanusDiT | JanusFlow)
@@ -75,6 +89,10 @@ class Assistant:
             return self.processor.finished(codec.decode(codec.encode(canvases)))
         model = cast(Janus, self.model)
         return develop(model, self.processor, model.gen_vision_model.encode(canvases))
+
+    def shows(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> list[float]:
+        """How sure the model is that each picture shows its prompt; see ``best_of.shows``."""
+        return shows(self.model, self.processor, pictures, prompts)
 
     def chat(self, conversations: Sequence[Conversation], **settings) -> list[str]:
         """The assistant's next turn in each conversation; see ``text.answer``."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dualsight.models.janus_core import JanusCore
+from dualsight.models.janus_core import JanusCore, Reading
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.types import Conversation
 
@@ -89,6 +89,36 @@ def log_likelihood(model: JanusCore, processor: JanusProcessor, conversation: Co
 
 
 @torch.inference_mode()
+def next_scores(
+    model: JanusCore, processor: JanusProcessor, conversations: Sequence[Conversation]
+) -> Float[Tensor, "B V"]:
+    """What comes next in each conversation: the scores of every token.
+
+    Raises:
+        ValueError: there is no conversation, or one is too long for the model.
+    """
+    if not conversations:
+        raise ValueError("no conversation: expected at least one")
+    return model.language_model.lm_head(_read(model, processor, conversations, 1)[0]).float()
+
+
+def _read(
+    model: JanusCore, processor: JanusProcessor, conversations: Sequence[Conversation], max_tokens: int
+) -> tuple[Float[Tensor, "B D"], Reading]:
+    """All conversations, read in one batch: the hidden states that their answers begin with, and their memory."""
+    prompts = processor.prompts(conversations)
+    room = prompts.ids.shape[1] + max_tokens
+    if room > model.config.text.max_position_embeddings:
+        raise ValueError(
+            f"the longest conversation has {prompts.ids.shape[1]} tokens; with {max_tokens} for the answer that is "
+            f"more than the {model.config.text.max_position_embeddings} of this model: shorten it, or ask for less"
+        )
+    reading = model.begin(len(conversations), room)
+    ids, valid = prompts.ids.to(model.device), prompts.valid.to(model.device)
+    return model.read(model.embed(ids, prompts.images), reading, valid)[:, -1], reading
+
+
+@torch.inference_mode()
 def _tokens(
     model: JanusCore,
     processor: JanusProcessor,
@@ -100,18 +130,9 @@ def _tokens(
 ) -> Iterator[Int[Tensor, " B"]]:
     """The next token of every answer, until all have ended; one that has ended goes on with its end."""
     _check(conversations, max_tokens, temperature, top_p)
-    prompts = processor.prompts(conversations)
-    room = prompts.ids.shape[1] + max_tokens
-    if room > model.config.text.max_position_embeddings:
-        raise ValueError(
-            f"the longest conversation has {prompts.ids.shape[1]} tokens; with {max_tokens} for the answer that is "
-            f"more than the {model.config.text.max_position_embeddings} of this model: shorten it, or ask for less"
-        )
     generator = torch.Generator().manual_seed(seed)
-    reading = model.begin(len(conversations), room)
-    ids, valid = prompts.ids.to(model.device), prompts.valid.to(model.device)
-    hidden = model.read(model.embed(ids, prompts.images), reading, valid)[:, -1]
-    ended = torch.zeros(len(ids), dtype=torch.bool, device=model.device)
+    hidden, reading = _read(model, processor, conversations, max_tokens)
+    ended = torch.zeros(len(hidden), dtype=torch.bool, device=model.device)
     for _ in range(max_tokens):
         tokens = _choose(model.language_model.lm_head(hidden).float(), temperature, top_p, generator)
         tokens = tokens.masked_fill(ended, model.config.tokens.eos)
