@@ -768,6 +768,7 @@ def train_policy(
     batch: PositiveInt = 64,
     learning_rate: float = 2e-3,
     interleaved: float = 0.1,
+    bf16: bool = False,
     seed: int = 0,
 ) -> None:
     """Train the small VLM that talks about grids or houses, for memory to be put around.
@@ -780,6 +781,7 @@ def train_policy(
         batch: talks per step and process.
         learning_rate: its peak.
         interleaved: share of questions behind which the image is shown once more.
+        bf16: compute in bfloat16, where the processor has it.
         seed: of weights and talks.
     """
     from dataclasses import replace
@@ -792,7 +794,7 @@ def train_policy(
         raise ValueError("say where the pictures are: --data FOLDER, which `dualsight data views` wrote")
     if data:
         config = replace(config, task=with_views(config.task, data))
-    run = policy_run(out, steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    run = policy_run(out, steps, batch=batch, learning_rate=learning_rate, bf16=bf16, seed=seed)
     pretrain_policy(config, run, interleaved)
 
 

@@ -14,13 +14,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from dualsight.memory.full import FullMemory
 from dualsight.models.decoder import decode
 from dualsight.models.janus_config import JanusConfig, JanusTextConfig
-from dualsight.nn.attention import attend_where
+from dualsight.nn.hf_attention import QUICK
 from dualsight.pathways.encoders import Encoder
 
 IGNORE = -100
@@ -249,21 +247,6 @@ class JanusCore(nn.Module):
         return hidden
 
 
-def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options):
-    """transformers' attention, but for packed rows in training (see ``attend_where``)."""
-    if attention_mask is None or options.get("dropout"):
-        return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, **options)
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-    return attend_where(query, key, value, attention_mask).transpose(1, 2).contiguous(), None
-
-
-PACKED = "dualsight_packed"
-ALL_ATTENTION_FUNCTIONS.register(PACKED, _attend)
-ALL_MASK_ATTENTION_FUNCTIONS.register(PACKED, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-
-
 def causal_lm(config: JanusTextConfig) -> LlamaForCausalLM | Qwen2ForCausalLM:
     """The language model of transformers, with random weights."""
     settings: dict[str, Any] = {
@@ -277,7 +260,7 @@ def causal_lm(config: JanusTextConfig) -> LlamaForCausalLM | Qwen2ForCausalLM:
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "rms_norm_eps": config.rms_norm_eps,
         "tie_word_embeddings": False,
-        "attn_implementation": PACKED,
+        "attn_implementation": QUICK,
         # Ids of special tokens are the business of JanusTokens; transformers' defaults need not fit the vocabulary.
         **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id")),
     }

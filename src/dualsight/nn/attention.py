@@ -22,18 +22,21 @@ def attend_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attend_where(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None) -> Tensor:
-    """Tokens see those that ``visible`` (boolean or additive, broadcast over heads) lets them see; None: all.
-
-    On CPUs, torch's fused attention has a backward pass for bfloat16 that is two to nine times as slow as the products
-    it is made of; so short rows are trained with these.
-    """
-    trained = torch.is_grad_enabled() and q.requires_grad
-    if not (trained and q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= SHORT):
+    """Tokens see those that ``visible`` (boolean or additive, broadcast over heads) lets them see; None: all."""
+    if not by_products(q, k):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     if visible is not None:
-        scores = scores.masked_fill(~visible, -torch.inf) if visible.dtype == torch.bool else scores + visible
+        lowest = torch.finfo(scores.dtype).min  # not -inf: a padded row that sees nothing would be NaN
+        scores = scores.masked_fill(~visible, lowest) if visible.dtype == torch.bool else scores + visible
     return scores.softmax(-1).to(v.dtype) @ v
+
+
+def by_products(q: Tensor, k: Tensor) -> bool:
+    """Is attention better computed by its two products than by torch's fused kernel? On CPUs, that one has a backward
+    pass for bfloat16 that is two to nine times as slow; so short rows are trained with the products."""
+    trained = torch.is_grad_enabled() and q.requires_grad
+    return trained and q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] <= SHORT
 
 
 class Attention(nn.Module):

@@ -25,6 +25,7 @@ from dualsight.data.talks import MARK, SENTENCE
 from dualsight.inference.talk_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
+from dualsight.nn.hf_attention import QUICK
 from dualsight.train.distillation import lesson_loss, usefulness
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.sft import train, untouched
@@ -85,7 +86,7 @@ class PolicyTraining(nn.Module):
         seen = torch.stack(list(model.get_image_features(pixel_values=pixel_values).pooler_output))  # (images, V, D)
         seen = seen.take_along_dim(order[..., None], 1)
         embedded = model.get_input_embeddings()(input_ids)
-        embedded = embedded.masked_scatter((input_ids == MARK["<seen>"])[..., None], seen)
+        embedded = embedded.masked_scatter((input_ids == MARK["<seen>"])[..., None], seen.to(embedded.dtype))
         text = model.language_model(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False)
         hidden = text.last_hidden_state
         logits, targets = self.vlm.lm_head(hidden[learnt]), labels[learnt]
@@ -220,6 +221,7 @@ def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1) ->
         interleaved: share of delimiters behind which the image stands once more; 0 is a policy that never met it there.
     """
     vlm = new_policy(config, run.seed)
+    vlm.set_attn_implementation(QUICK)
     fit(PolicyTraining(vlm), PolicyTalks(config, run.batch, batches_of(run.steps), run.seed, interleaved), run)
     if is_main_process():
         save_policy(vlm, config, run.out)
