@@ -940,6 +940,9 @@ def study(
     seeds: list[int] = [0, 1],  # noqa: B006
     model: Path | None = None,
     scale: float = 1.0,
+    models: Path | None = None,
+    bf16: bool = False,
+    compiled: bool = False,
     policy: Path | None = None,
     size: Literal["small", "full"] = "full",
     interleaved: float = 0.1,
@@ -959,6 +962,10 @@ def study(
         model: judge this Janus, of any size, in place of training; for guidance. Of janus-memory and
             navigator-memory: put it around this one, in place of the shipped one.
         scale: of the number of training steps.
+        models: of decoupling, unified, encoders and generators: what is trained is kept here, and shared by studies
+            that name the same folder.
+        bf16: of the same: compute in bfloat16.
+        compiled: of the same: compile the blocks that learn.
         policy: of memory: put it around this output of `train policy`, in place of training one.
         size: of memory: see `train policy`.
         interleaved: of memory: see `train policy`.
@@ -990,7 +997,7 @@ def study(
         navigator_memory.run(out, model or CHECKPOINT, seeds, navigator_memory.Budget(steps=steps))
     else:
         study = importlib.import_module(f"dualsight.studies.{name}").STUDY
-        run(study, out, rooms, seeds, Budget().scaled(scale), model)
+        run(study, out, rooms, seeds, Budget(bf16=bf16, compiled=compiled).scaled(scale), model, models)
     print((out / "results.md").read_text(encoding="utf-8"), end="")
 
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import pkgutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ MINIATURE = Study(
     (
         Claim("it draws", "decoupled", "deaf", "generation"),
         Claim("it agrees", "decoupled", "shared", "agreement"),
+        Claim("it expects", "decoupled", "shared", "likelihood"),
     ),
 )
 SHORT = Budget(1, 1, (("I", 1), ("III", 1)), 2, 1, 1)
@@ -86,15 +88,19 @@ def test_a_study_trains_each_model_once_and_goes_on_where_it_was(tmp_path, monke
     monkeypatch.setattr(module, "train_stage", counted)
     result = run(MINIATURE, tmp_path / "study", rooms, (0,), SHORT)
     assert trained == ["I", "III"] * 2, "the arms that differ in guidance only are one model"
-    assert set(result["figures"]["decoupled"]) == {"generation", "agreement"}
+    assert set(result["figures"]["decoupled"]) == {"generation", "agreement", "likelihood"}
+    nats = -result["figures"]["shared"]["likelihood"][0]["value"]
+    assert 64 * 5 < nats < 64 * 11, "64 tokens of 2048 that are all alike to it: 7.6 nats each"
     assert -100 <= result["figures"]["shared"]["agreement"][0]["value"] <= 100
     assert [claim["verdict"] for claim in result["claims"]]
     again = run(MINIATURE, tmp_path / "study", rooms, (0,), SHORT)
     assert again == result and len(trained) == 4
+    run(replace(MINIATURE, name="other"), tmp_path / "other", rooms, (0,), SHORT, models=tmp_path / "study")
+    assert len(trained) == 4, "another study finds them trained"
     assert json.loads((tmp_path / "study" / "results.json").read_text())["claims"] == result["claims"]
     assert "| it draws |" in (tmp_path / "study" / "results.md").read_text()
     with pytest.raises(ValueError, match="cannot judge the model"):
-        run(MINIATURE, tmp_path / "other", rooms, model=tmp_path)
+        run(MINIATURE, tmp_path / "third", rooms, model=tmp_path)
 
 
 def test_the_table_shows_what_was_not_measured():

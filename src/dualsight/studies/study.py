@@ -30,9 +30,11 @@ from dualsight.bench import generation, understanding
 from dualsight.bench.janus import answering
 from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained
+from dualsight.data import rows
 from dualsight.data.files import replacing, write_json
 from dualsight.inference.assistant import Assistant
 from dualsight.models.janus_config import Generation
+from dualsight.models.janus_processor import JanusProcessor
 from dualsight.train.codecs import CONVOLUTIONS, train_vae, train_vq
 from dualsight.train.contrastive import pretrain_encoder
 from dualsight.train.janus_data import JanusCollate, JanusPlan
@@ -44,10 +46,12 @@ console = Console(soft_wrap=True)
 Kind = Literal["siglip", "clip", "dinov2", "none"]
 Measure = str
 """``understanding``: percent of right answers (suite ``janus-house``); ``generation``: percent of right pictures
-(``geneval-shapes``); ``agreement``: 100 times the cosine of the gradients of the two tasks in the language model's
-layers. Other studies name their own."""
+(``geneval-shapes``); ``likelihood``: minus the nats that new pictures cost under their captions, each, for models of
+tokens with one codec: it tells models apart that still draw too little of what is asked; ``agreement``: 100 times the
+cosine of the gradients of the two tasks in the language model's layers. Other studies name their own."""
 CAPACITY = 384
-AGREEMENT_BATCHES = 8
+BATCHES = 8
+"""For likelihood and agreement."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,9 @@ class Budget:
     """Of each kind."""
     prompts: int = 25
     """Of each category, one picture each."""
+    bf16: bool = False
+    compiled: bool = False
+    """How the stages are computed: see ``Run`` and ``train_stage``."""
 
     def scaled(self, by: float) -> Budget:
         """So many times the training steps."""
@@ -156,13 +163,16 @@ def run(
     seeds: Sequence[int] = (0, 1),
     budget: Budget = Budget(),
     model: Path | None = None,
+    models: Path | None = None,
 ) -> dict:
     """Train and judge every arm, and say what held.
 
     Args:
-        out: everything is kept here; ``results.json`` and ``results.md`` at the end.
+        out: figures are kept here; ``results.json`` and ``results.md`` at the end.
         rooms: shards of pictures of rooms (``dualsight data rooms``).
         model: judge this Janus in place of training, whatever its size; for studies of how a model is used.
+        models: what is trained is kept here, by default in ``out``. Studies with the same budget may share it: an arm
+            that several have is trained once.
 
     Returns:
         The content of ``results.json``: the budget, every figure, every verdict.
@@ -177,7 +187,7 @@ def run(
     for seed in seeds:
         for arm in study.arms:
             folder = out / f"seed{seed}"
-            trained = model or train(arm, folder, rooms, seed, budget)
+            trained = model or train(arm, (models or out) / f"seed{seed}", rooms, seed, budget)
             for measure in measures:
                 if _able(arm, measure):
                     path = folder / arm.name / f"{measure}.json"  # test sets of different training seeds differ, too
@@ -234,15 +244,22 @@ def train(arm: Arm, folder: Path, rooms: Path, seed: int, budget: Budget) -> Pat
     janus, processor = new_janus(config, talk, codec, encoder, seed)
     for name, steps in budget.stages:
         stage = replace(TINY[name], ratio=arm.ratio)
-        settings = run_of(stage, folder / arm.training / name, steps=steps, batch=budget.batch, seed=seed)
-        train_stage(janus, processor, stage, talk, settings, CAPACITY, arm.ratio)
+        settings = run_of(
+            stage, folder / arm.training / name, steps=steps, batch=budget.batch, bf16=budget.bf16, seed=seed
+        )
+        train_stage(janus, processor, stage, talk, settings, CAPACITY, arm.ratio, compiled=budget.compiled)
     return model
 
 
 def _able(arm: Arm, measure: Measure) -> bool:
     """A model that was taught one task only is not asked for the other."""
-    taught = {"understanding": arm.ratio[0] > 0, "generation": arm.ratio[2] > 0}
-    return all(taught.values()) if measure == "agreement" else taught[measure]
+    understands, draws = arm.ratio[0] > 0, arm.ratio[2] > 0
+    return {
+        "understanding": understands,
+        "generation": draws,
+        "likelihood": draws and arm.generation == "vq",
+        "agreement": understands and draws,
+    }[measure]
 
 
 def kept(path: Path, measure: Callable[..., Figure], *given: Any) -> Figure:
@@ -253,8 +270,8 @@ def kept(path: Path, measure: Callable[..., Figure], *given: Any) -> Figure:
 
 
 def _measure(measure: Measure, model: Path, arm: Arm, seed: int, budget: Budget, rooms: Path) -> Figure:
-    if measure == "agreement":
-        return agreement(model, rooms, seed, budget.batch)
+    if measure in ("agreement", "likelihood"):
+        return {"agreement": agreement, "likelihood": likelihood}[measure](model, rooms, seed, budget.batch)
     assistant = Assistant.from_pretrained(model)
     if measure == "understanding":
         return Figure.of(understanding.evaluate(answering(assistant), budget.questions, seed)["overall"])
@@ -270,20 +287,33 @@ def agreement(model: Path, rooms: Path, seed: int, batch: int) -> Figure:
     model: above 0 a step for the one is also one for the other, below 0 they undo each other."""
     janus, processor = from_pretrained(model)
     training = JanusTraining(janus)
-    sources = open_sources(["scenes", f"room-talk:{rooms}"], seed=seed)
     layers = [p for name, p in janus.named_parameters() if name.startswith(LAYERS)]
-    plans = [
-        JanusPlan(
-            {kind: sources[kind]}, {kind: 1}, batch, AGREEMENT_BATCHES, seed, JanusCollate(processor, CAPACITY, 0)
-        )
-        for kind in ("understanding", "generation")
-    ]
+    plans = [_plan(kind, processor, rooms, seed, batch) for kind in ("understanding", "generation")]
     cosines = []
-    for index in range(AGREEMENT_BATCHES):
+    for index in range(BATCHES):
         gradients = [torch.autograd.grad(training(**plan[index])["loss"], layers) for plan in plans]
         seen, drawn = (torch.cat([part.flatten() for part in gradient]) for gradient in gradients)
         cosines.append(100 * float(torch.cosine_similarity(seen, drawn, dim=0)))
-    return Figure(float(np.mean(cosines)), float(np.std(cosines, ddof=1) / math.sqrt(len(cosines))))
+    return _mean(cosines)
+
+
+@torch.no_grad()
+def likelihood(model: Path, rooms: Path, seed: int, batch: int) -> Figure:
+    """The logarithm of the probability that the model gives to pictures that it never saw, under their captions."""
+    janus, processor = from_pretrained(model)
+    plan = _plan("generation", processor, rooms, seed, batch)
+    nats = [float(JanusTraining(janus)(**plan[index])["image_loss"]) for index in range(BATCHES)]  # of a token
+    return _mean([-janus.config.drawn_tokens * each for each in nats])
+
+
+def _plan(kind: rows.Kind, processor: JanusProcessor, rooms: Path, seed: int, batch: int) -> JanusPlan:
+    """A few batches of examples of one kind, without captions left out."""
+    sources = open_sources(["scenes", f"room-talk:{rooms}"], seed=seed)
+    return JanusPlan({kind: sources[kind]}, {kind: 1}, batch, BATCHES, seed, JanusCollate(processor, CAPACITY, 0))
+
+
+def _mean(values: Sequence[float]) -> Figure:
+    return Figure(float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values))))
 
 
 def table(study: Study, figures: dict[str, dict[str, list[Figure]]], verdicts: Sequence[dict]) -> str:

@@ -13,5 +13,6 @@ STUDY = Study(
             "it understands as well as one that only understands", "unified", "understanding only", "understanding", 3
         ),
         Claim("it draws as well as one that only draws", "unified", "generation only", "generation", 3),
+        Claim("new pictures are as likely to it (nats)", "unified", "generation only", "likelihood", 3),
     ),
 )
