@@ -23,6 +23,8 @@ Control = Literal["none", "blind", "deaf"]
 Split = Literal["train", "val_seen", "val_unseen", "test"]
 Suite = Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk", "housetalk", "questions"]
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "janus_vln_tiny"
 """The shipped navigator, in a checkout."""
 JANUS = CHECKPOINT.with_name("janus_tiny")
@@ -105,6 +107,8 @@ def evaluate(
     vlm: Path | None = None,
     data: Path | None = None,
     reward: str = "exact",
+    device: str = "cpu",
+    dtype: Precision = "float32",
 ) -> None:
     """Evaluate a navigator under a protocol, or a model on a suite. The last line is for machines.
 
@@ -148,6 +152,8 @@ def evaluate(
         vlm: of questions: a folder with a VLM of transformers; model has its memory.
         data: of questions: lines of JSON with question, answer and image, or whole conversations.
         reward: of questions: exact, numeric, choice, or module:function; what is worth more than a half is right.
+        device: of a Janus: cpu, cuda, cuda:1...
+        dtype: of its weights and computation.
     """
     if suite == "questions":
         if not (vlm and data and model):
@@ -176,7 +182,7 @@ def evaluate(
 
         result = evaluate_janus(
             suite, model or JANUS, seed, out or Path("runs") / f"{suite}-seed{seed}", count, prompts, judge, guidance,
-            held_out, candidates,
+            held_out, candidates, device, dtype,
         )  # fmt: skip
         if "fid_codec" in result:
             print("FID {fid:.1f} (the codec alone {fid_codec:.1f}, renders {fid_floor:.1f})".format(**result))
@@ -1009,6 +1015,8 @@ def chat(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    device: str = "cpu",
+    dtype: Precision = "float32",
 ) -> None:
     """Talk with a Janus about images: one question, or a conversation until an empty line.
 
@@ -1020,11 +1028,13 @@ def chat(
         temperature: of sampling; 0 takes the best token.
         top_p: sample from the best tokens that together have this probability.
         seed: of sampling.
+        device: cpu, cuda, cuda:1...
+        dtype: of weights and computation.
     """
     from dualsight.inference.assistant import Assistant
     from dualsight.types import IMAGE_MARK, Conversation, Turn
 
-    assistant = Assistant.from_pretrained(model)
+    assistant = Assistant.from_pretrained(model, device, dtype)
     turns: list[Turn] = []
     pictures = [images] if isinstance(images, Path) else images or []
     shown = f"{IMAGE_MARK}\n" * len(pictures)
@@ -1062,6 +1072,8 @@ def draw(
     compile: bool = False,
     steps: PositiveInt | None = None,
     candidates: PositiveInt = 1,
+    device: str = "cpu",
+    dtype: Precision = "float32",
 ) -> None:
     """Draw images with a Janus: PNG files, one for each image of each prompt.
 
@@ -1079,6 +1091,8 @@ def draw(
         compile: draw every token by one compiled graph: for GPUs, after a minute of compiling; CPUs are slower with it.
         steps: of a model that draws by flow.
         candidates: draw so many for each image, and keep the one that the model itself finds most like its prompt.
+        device: cpu, cuda, cuda:1...
+        dtype: of weights and computation.
     """
     from rich.progress import Progress
 
@@ -1089,7 +1103,7 @@ def draw(
         raise ValueError("say what to draw: either --prompt TEXT, or --prompts FILE with one on each line")
     texts = prompts.read_text().splitlines() if prompts else [prompt]
     texts = [text.strip() for text in texts if text.strip()]
-    assistant = Assistant.from_pretrained(model)
+    assistant = Assistant.from_pretrained(model, device, dtype)
     seeds = range(seed, seed + len(texts) * per_prompt)
     given = {
         "guidance": guidance,

@@ -64,11 +64,21 @@ def test_the_first_candidate_is_the_image_without_a_choice():
     assert len({*candidate_seeds(7, 4), *candidate_seeds(8, 4), *candidate_seeds(-8, 4)}) == 12
 
 
-def test_what_cannot_be_judged_is_refused(assistant, pictures):
+def test_what_cannot_be_judged_is_refused(assistant, pictures, monkeypatch):
     with pytest.raises(ValueError, match="candidates is 0; expected at least 1"):
         assistant.generate_images(PROMPTS, candidates=0)
     with pytest.raises(ValueError, match="4 pictures and 1 prompts"):
         assistant.shows(pictures, ["a cat"])
+    drawn = []
+    monkeypatch.setattr("dualsight.inference.assistant.draw", lambda *given, **how: drawn.append(given))
+    with pytest.raises(ValueError, match=r"takes \d+ tokens and an answer, of 256: shorten it"):
+        assistant.generate_images(["a red cat " * 79], candidates=2)
+    monkeypatch.setattr("dualsight.inference.best_of.ANSWERS", (("yes", "Yes"), ("unheard", "things")))
+    with pytest.raises(ValueError, match="does not tell yes from no"):
+        assistant.generate_images(PROMPTS, candidates=2)
+    assert not drawn, "refused before anything is drawn"
+
+
+def test_one_visual_pathway_for_both_judges_too(pictures):
     model, processor = tiny(encoder=None)
-    with pytest.raises(ValueError, match="does not see images"):
-        shows(model, processor, pictures, ["a cat"] * 4)
+    assert len(shows(model, processor, pictures, ["a cat"] * 4)) == 4

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from dualsight.checkpoints.janus import save_pretrained
 from dualsight.inference.assistant import Assistant
-from dualsight.inference.image import draw, draw_codes
+from dualsight.inference.image import develop, draw, draw_codes
 from dualsight.inference.token_graph import choose, gumbel
 from tests.models.janus_tiny import tiny
 
@@ -111,11 +112,27 @@ def test_progress_and_partial_images(janus):
     assert partial[0][0].shape == (8, 8, 3)
 
 
+def test_a_model_is_loaded_where_and_as_it_is_wanted(janus, tmp_path):
+    save_pretrained(*janus, tmp_path)
+    assert Assistant.from_pretrained(tmp_path, dtype="bfloat16").model.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="no dtype 'float33'; expected float32"):
+        Assistant.from_pretrained(tmp_path, dtype="float33")
+    with pytest.raises(ValueError, match=r"device 'cuda:99' cannot be used here: \w+"):
+        Assistant.from_pretrained(tmp_path, "cuda:99")
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_draws(dtype):
     model, processor = tiny()
-    images = draw(model.to(dtype), processor, ["a dog"], seeds=[0])
-    assert images[0].shape == (8, 8, 3)
+    codes = draw_codes(model, processor, ["a dog"], temperature=0)
+    (exact,) = draw(model, processor, ["a dog"], temperature=0)
+    scores, head = [], model.gen_head.forward
+    model.to(dtype).gen_head.forward = lambda hidden: (scores.append(head(hidden)), scores[-1])[1]
+    assert (draw_codes(model, processor, ["a dog"], temperature=0) == codes).float().mean() > 0.7, "near ties may turn"
+    assert all(part.isfinite().all() and part.dtype == dtype for part in scores)
+    made = develop(model, processor, codes)[0]
+    assert np.abs(made.astype(int) - exact).max() < 10
 
 
 @pytest.mark.parametrize(

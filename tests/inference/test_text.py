@@ -84,6 +84,12 @@ def test_sampling_is_a_function_of_the_seed(janus):
     assert len({tuple(drawn(seed)) for seed in range(4)}) > 1
 
 
+def test_a_sampled_answer_does_not_depend_on_its_batch(janus):
+    settings = {"max_tokens": 12, "temperature": 1.0, "top_p": 0.95, "seed": 3}
+    together = answer(*janus, TALKS, **settings)
+    assert together == [answer(*janus, [talk], **settings)[0] for talk in TALKS]
+
+
 @pytest.mark.parametrize(
     ("talks", "settings", "message"),
     [

@@ -34,6 +34,21 @@ CASES = {
 }
 
 
+def test_one_query_stands_behind_all_keys():
+    """As with a cache; and a model's own scale is its own."""
+    layer = text().layers[0].self_attn
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(2, heads, n, 8, generator=generator).bfloat16().requires_grad_()
+        for heads, n in ((4, 1), (2, 5), (2, 5))
+    )
+    for scaling in (8**-0.5, 0.1):
+        ours, _ = hf_attention.attend(layer, query, key, value, None, scaling=scaling)
+        with torch.no_grad():  # the fused kernel
+            theirs, _ = hf_attention.attend(layer, query, key, value, None, scaling=scaling)
+        torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
+
+
 def learnt(model, inputs, implementation, dtype):
     model.set_attn_implementation(implementation)
     model.zero_grad()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dualsight.pathways.vae import TINY, VAE, DiffusersVAE
+from dualsight.pathways.vae import TINY, VAE, DiffusersVAE, VAEConfig
 
 SMALL = replace(TINY, base_channels=8, ch_mult=(1, 2))
 
@@ -102,3 +102,12 @@ def test_a_missing_diffusers_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(ImportError, match=r"\.\[diffusion\]"):
         DiffusersVAE.from_pretrained("sdxl-vae")
+
+
+def test_latents_are_exact_under_autocast(images):
+    torch.manual_seed(0)
+    vae = VAE(VAEConfig(base_channels=8, ch_mult=(1, 2), norm_groups=4)).eval()
+    expected = vae.encode(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(vae.encode(images), expected)
+        assert vae.posterior(images)[0].dtype == torch.bfloat16, "it would not be by itself"

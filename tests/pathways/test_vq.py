@@ -113,6 +113,16 @@ def test_half_precision_runs_in_its_own_type(small, images, dtype):
     close(decoded.float(), small.decode(ids, (4, 6)), 0.1)
 
 
+def test_ids_are_exact_under_autocast(small, images):
+    """Where a model is trained in bfloat16, its codec is not: rounded, images would be learnt as other tokens."""
+    with torch.autocast("cpu", torch.bfloat16):
+        ids = small.encode(images)
+    assert torch.equal(ids, small.encode(images))
+    rough = VQTokenizer(small.config).bfloat16()
+    rough.load_state_dict(small.state_dict())
+    assert not torch.equal(ids, rough.encode(images)), "it does make a difference"
+
+
 def test_only_the_direction_of_a_code_counts(small, images):
     scaled = VQTokenizer(SMALL)
     scaled.load_state_dict(small.state_dict())

@@ -1,6 +1,7 @@
 """From names of data to a Janus that can be trained on it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from dualsight.checkpoints.weights import WeightFiles, save_weights
 from dualsight.cli import main
 from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.data.scene_labels import LabelledScenes
+from dualsight.inference.flow import draw_by_flow
 from dualsight.models.janus import Janus
 from dualsight.models.janus_config import TINY, TINY_FLOW
 from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_flow import JanusFlow
+from dualsight.pathways.dit import DIT_XL
 from dualsight.pathways.encoders import Encoder
-from dualsight.pathways.vae import VAE, VAEConfig
+from dualsight.pathways.vae import VAE, PretrainedVAE, VAEConfig
 from dualsight.pathways.vq import VQTokenizer
 from dualsight.train.contrastive import CaptionBatch, ContrastivePretraining, pretrain_encoder
 from dualsight.train.figures import FigurePretraining, LabelledBatch, pretrain_on_figures
@@ -138,6 +141,38 @@ def test_another_generation_pathway_learns_alone(janus, scenes, tmp_path):
     assert changed == {"dit"}
     for name, tensor in model.state_dict().items():
         assert name.startswith("gen_") or tensor.equal(kept[name])
+
+
+def test_at_full_size_the_codec_is_one_of_diffusers(janus, tmp_path, monkeypatch):
+    """A DiT-XL/2 in the latents of a codec that is fetched by its name, and is no part of the model."""
+    model, processor = janus
+    save_pretrained(model, processor, tmp_path / "model")
+    asked_for = []
+
+    class Fetched(torch.nn.Module):
+        channels, factor = 4, 4
+
+        def __init__(self, name):
+            super().__init__()
+            asked_for.append(name)
+            self.vae = VAE(VAEConfig(base_channels=8))
+
+        def decode(self, latents):
+            return self.vae.decode(latents)
+
+    monkeypatch.setattr("dualsight.train.janus_sources.DiffusersVAE.from_pretrained", Fetched)
+    monkeypatch.setattr("dualsight.train.janus_sources.DIT_XL", replace(DIT_XL, depth=2, width=64, heads=4))
+    swapped, its_processor = swap_generation(tmp_path / "model", Path("stabilityai/sdxl-vae"))
+    assert asked_for == ["stabilityai/sdxl-vae"]
+    assert swapped.config.dit.vae == PretrainedVAE("stabilityai/sdxl-vae", 4, 4)
+    sizes = swapped.config.dit.dit
+    assert (sizes.depth, sizes.condition_width, sizes.condition_layers) == (2, 192, (0, 1, 2, 3, 4))
+    assert not [name for name in swapped.state_dict() if "vae" in name]
+    (image,) = draw_by_flow(swapped, its_processor, ["a red circle"], steps=1)
+    assert image.shape == (64, 64, 3)
+    save_pretrained(swapped, its_processor, tmp_path / "swapped")
+    again, _ = from_pretrained(tmp_path / "swapped")
+    assert again.config == swapped.config
 
 
 def test_a_flow_inside_the_language_model_is_swapped_too(scenes, tmp_path):

@@ -28,6 +28,8 @@ def evaluate_janus(
     guidance: float | None = None,
     held_out: bool = True,
     candidates: int = 1,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> dict:
     """Score a Janus on a fresh test set, or on the prompts of GenEval or DPG-Bench.
 
@@ -42,6 +44,7 @@ def evaluate_janus(
         guidance: of the drawings; None is the model's own way's.
         held_out: of our own suites: False asks for combinations like those of training, for comparison.
         candidates: drawings of which the model itself keeps one (``Assistant.generate_images``).
+        device, dtype: where, and in which type, the model computes.
 
     Returns:
         The content of ``results.json``; see ``evaluate`` of ``understanding``, ``generation``, ``geneval``, ``dpg``.
@@ -57,13 +60,14 @@ def evaluate_janus(
                 "(--judge module:function)"
             )
         looks = function_of(judge, "judge")
-        judging = {"model": str(folder), "judge": judge, "prompts": prompts.name, **drawing}
+        judging = {"model": str(folder), "judge": judge, "prompts": prompts.name, "dtype": dtype, **drawing}
         benchmark: Any = {"geneval": geneval, "dpg": dpg}[suite]
         wanted = benchmark.read_prompts(prompts)  # before the model, which takes longer to load
-        draw = partial(Assistant.from_pretrained(folder).generate_images, **drawing)
+        draw = partial(Assistant.from_pretrained(folder, device, dtype).generate_images, **drawing)
         return benchmark.evaluate(draw, looks, wanted, out, count or 4, seed, judging)
-    assistant = Assistant.from_pretrained(folder)
-    config = {"model": str(folder), "parameters": sum(p.numel() for p in assistant.model.parameters())}
+    assistant = Assistant.from_pretrained(folder, device, dtype)
+    parameters = sum(p.numel() for p in assistant.model.parameters())
+    config = {"model": str(folder), "parameters": parameters, "dtype": dtype}
     if suite == "janus-house":
         return understanding.evaluate(
             answering(assistant), count or 100, seed, held_out=held_out, out=out, config=config

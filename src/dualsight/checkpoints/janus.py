@@ -115,6 +115,7 @@ def from_pretrained(
         if kind == "janus" and "vq_config" not in data:
             tokenizer = _tokenizer(folder, PreTrainedTokenizerFast)
             config = JanusConfig.from_dict(data)
+            config = replace(config, roles=roles or config.roles)
         elif kind in ("multi_modality", "janus"):
             tokenizer = _tokenizer(folder, AutoTokenizer)
             read = config_of_official if kind == "multi_modality" else config_of_transformers

@@ -15,14 +15,13 @@ from typing import cast
 import torch
 
 from dualsight.checkpoints.janus import from_pretrained
-from dualsight.inference.best_of import best_of, candidate_seeds, shows
+from dualsight.inference.best_of import best_of, candidate_seeds, check, shows
 from dualsight.inference.flow import draw_by_flow
 from dualsight.inference.image import develop, draw, seeds_of
 from dualsight.inference.text import answer, stream
 from dualsight.models.janus import Janus
 from dualsight.models.janus_core import JanusCore
-from dualsight.models.janus_dit import JanusDiT
-from dualsight.models.janus_flow import JanusFlow
+from dualsight.models.janus_latent import LatentJanus
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.types import IMAGE_MARK, Conversation, Frame, Picture, Turn
 
@@ -38,10 +37,22 @@ class Assistant:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        cls, folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | str = torch.float32
     ) -> Assistant:
-        """Load a folder of ours, of the official release or of transformers; CheckpointError where it is none."""
-        return cls(*from_pretrained(folder, device, dtype))
+        """Load a folder of ours, of the official release or of transformers.
+
+        Raises:
+            CheckpointError: it is none of these.
+            ValueError: there is no such device on this machine, or no such dtype.
+        """
+        precision = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if not isinstance(precision, torch.dtype):
+            raise ValueError(f"no dtype {dtype!r}; expected float32, bfloat16 or float16")
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # what torch raises depends on how it was built
+            raise ValueError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        return cls(*from_pretrained(folder, device, precision))
 
     def generate_images(
         self,
@@ -66,13 +77,14 @@ class Assistant:
         if candidates < 1:
             raise ValueError(f"candidates is {candidates}; expected at least 1, which is drawn and kept")
         if candidates > 1:
+            check(self.model, self.processor, prompts)  # before hours of drawing
             seeds = [s for seed in seeds_of(prompts, per_prompt, seeds) for s in candidate_seeds(seed, candidates)]
             frames = self.generate_images(prompts, seeds, per_prompt * candidates, guidance, **settings)
             wanted = [prompt for prompt in prompts for _ in range(per_prompt)]
             return best_of(self.model, self.processor, frames, wanted, candidates)
         if guidance is not None:
             settings["guidance"] = guidance
-        flow = isinstance(self.model, JanusDiT | JanusFlow)
+        flow = isinstance(self.model, LatentJanus)
         if foreign := sorted(settings.keys() & (OF_TOKENS if flow else OF_FLOW)):
             raise ValueError(f"this model draws {'by flow' if flow else 'token by token'}: it has no {foreign[0]}")
         if flow:
@@ -84,7 +96,7 @@ class Assistant:
         """Pictures through the codec of the generation pathway and back: the best that a drawing can be."""
         canvases = torch.stack([self.processor.canvas(picture) for picture in pictures])
         canvases = canvases.to(self.model.device, self.model.dtype)
-        if isinstance(self.model, JanusDiT | JanusFlow):
+        if isinstance(self.model, LatentJanus):
             codec = self.model.codec
             return self.processor.finished(codec.decode(codec.encode(canvases)))
         model = cast(Janus, self.model)

@@ -21,6 +21,7 @@ QUESTION = "Does the picture show {}?"
 ANSWERS = (("yes", "Yes"), ("no", "No"))
 BATCH = 32
 """Pictures that are looked at side by side."""
+NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
 
 
 @torch.inference_mode()
@@ -30,29 +31,43 @@ def shows(
     """How sure the model is that each picture shows its prompt: ``log P(yes) - log P(no)``.
 
     Raises:
-        ValueError: there is not one prompt for each picture, or one is too long; the model sees no images, or its
-            tokenizer cannot tell yes from no.
+        ValueError: there is not one prompt for each picture; and what :func:`check` raises.
     """
-    if model.config.encoder is None:
-        raise ValueError("this model does not see images, so it cannot tell what a picture shows")
     if len(pictures) != len(prompts):
         raise ValueError(f"{len(pictures)} pictures and {len(prompts)} prompts; expected one for each")
-    yes, no = ({processor.encode(f" {word}")[0] for word in words} for words in ANSWERS)
-    both = yes & no  # words that the tokenizer does not know are all one token
-    if not (yes - both and no - both):
-        raise ValueError("yes and no begin with the same token in this model's tokenizer")
-    asked = [f"{IMAGE_MARK}\n{QUESTION.format(prompt.strip().rstrip('.'))}" for prompt in prompts]
+    check(model, processor, prompts)
+    yes, no = _answers(processor)
     sure: list[float] = []
-    for start in range(0, len(asked), BATCH):
+    for start in range(0, len(pictures), BATCH):
         part = slice(start, start + BATCH)
-        talks = [
-            Conversation((Turn("user", text),), (picture,))
-            for text, picture in zip(asked[part], pictures[part], strict=True)
-        ]
-        scores = next_scores(model, processor, talks)
-        likely, unlikely = (scores[:, sorted(words - both)].logsumexp(-1) for words in (yes, no))
-        sure += (likely - unlikely).tolist()
+        asked = [_asked(prompt, picture) for prompt, picture in zip(prompts[part], pictures[part], strict=True)]
+        scores = next_scores(model, processor, asked)
+        sure += (scores[:, yes].logsumexp(-1) - scores[:, no].logsumexp(-1)).tolist()
     return sure
+
+
+def check(model: JanusCore, processor: JanusProcessor, prompts: Sequence[str]) -> None:
+    """Raises ValueError if the model could not be asked, before anything is drawn: its tokenizer does not tell yes from
+    no, or a prompt is too long."""
+    if not all(_answers(processor)):
+        raise ValueError("this model's tokenizer does not tell yes from no: it cannot judge what it draws")
+    most = model.config.text.max_position_embeddings
+    for prompt in dict.fromkeys(prompts):
+        asked = len(processor.conversation(_asked(prompt, NO_PICTURE))[0])
+        if asked >= most:
+            raise ValueError(f"to judge {prompt[:40]!r}... takes {asked} tokens and an answer, of {most}: shorten it")
+
+
+def _asked(prompt: str, picture: Picture) -> Conversation:
+    text = QUESTION.format(prompt.strip().rstrip("."))
+    return Conversation((Turn("user", f"{IMAGE_MARK}\n{text}"),), (picture,))
+
+
+def _answers(processor: JanusProcessor) -> list[list[int]]:
+    """The tokens that answers with yes, and those with no, begin with."""
+    yes, no = ({processor.encode(f" {word}")[0] for word in words} for words in ANSWERS)
+    useless = yes & no | {processor.tokenizer.unk_token_id}
+    return [sorted(yes - useless), sorted(no - useless)]
 
 
 def candidate_seeds(seed: int, candidates: int) -> list[int]:

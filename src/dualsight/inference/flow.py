@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from dualsight.inference.image import OnPartial, OnStep, rows_of, seeds_of
-from dualsight.models.janus_dit import JanusDiT
-from dualsight.models.janus_flow import JanusFlow
+from dualsight.models.janus_latent import LatentJanus
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.flow import Solver, Velocity, guided, integrate, seeded_noise
 from dualsight.types import Frame
@@ -24,7 +23,7 @@ from dualsight.types import Frame
 
 @torch.inference_mode()
 def draw_by_flow(
-    model: JanusDiT | JanusFlow,
+    model: LatentJanus,
     processor: JanusProcessor,
     prompts: Sequence[str],
     seeds: Sequence[int] | None = None,
@@ -73,7 +72,7 @@ def draw_by_flow(
 
 
 def _reporter(
-    model: JanusDiT | JanusFlow,
+    model: LatentJanus,
     processor: JanusProcessor,
     on_step: OnStep | None,
     on_partial: OnPartial | None,

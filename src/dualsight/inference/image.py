@@ -99,7 +99,11 @@ def draw_codes(
             on_step(step + 1, total)
         if on_partial and (step + 1) % partial_every == 0 and step + 1 < total:
             # what is not there yet is filled with the last token
-            on_partial(develop(model, processor, codes.where(torch.arange(total) <= step, codes[:, [step]])))
+            on_partial(
+                develop(
+                    model, processor, codes.where(torch.arange(total, device=codes.device) <= step, codes[:, [step]])
+                )
+            )
         if step + 1 < total and not graph:
             newest = model.embed_codes(codes[:, [step]])
             hidden = model.read(newest.repeat(2 if guidance != 1 else 1, 1, 1), reading)[:, -1]
@@ -114,11 +118,11 @@ def _read_prompts(
     different, rows = rows_of(model, processor, prompts, per_prompt, guided)
     ids, valid = processor.left_padded(different)
     ids, valid = ids.to(model.device), valid.to(model.device)
-    room = ids.shape[1] + model.config.drawn_tokens
-    reading = model.begin(len(ids), -(-room // multiple) * multiple)
+    reading = model.begin(len(ids), ids.shape[1])
     hidden = model.read(model.embed(ids), reading, valid)[:, -1]
     chosen = torch.tensor(rows, device=model.device)
-    return reading.select(chosen), hidden[chosen]
+    room = ids.shape[1] + model.config.drawn_tokens
+    return reading.select(chosen, -(-room // multiple) * multiple), hidden[chosen]
 
 
 def rows_of(

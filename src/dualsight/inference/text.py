@@ -130,11 +130,11 @@ def _tokens(
 ) -> Iterator[Int[Tensor, " B"]]:
     """The next token of every answer, until all have ended; one that has ended goes on with its end."""
     _check(conversations, max_tokens, temperature, top_p)
-    generator = torch.Generator().manual_seed(seed)
+    dice = [torch.Generator().manual_seed(seed) for _ in conversations]  # one each: a row does not depend on the others
     hidden, reading = _read(model, processor, conversations, max_tokens)
     ended = torch.zeros(len(hidden), dtype=torch.bool, device=model.device)
     for _ in range(max_tokens):
-        tokens = _choose(model.language_model.lm_head(hidden).float(), temperature, top_p, generator)
+        tokens = _choose(model.language_model.lm_head(hidden).float(), temperature, top_p, dice)
         tokens = tokens.masked_fill(ended, model.config.tokens.eos)
         yield tokens
         ended = ended | (tokens == model.config.tokens.eos)
@@ -144,14 +144,14 @@ def _tokens(
 
 
 def _choose(
-    scores: Float[Tensor, "B V"], temperature: float, top_p: float, generator: torch.Generator
+    scores: Float[Tensor, "B V"], temperature: float, top_p: float, dice: Sequence[torch.Generator]
 ) -> Int[Tensor, " B"]:
     if temperature == 0:
         return scores.argmax(-1)
     best, order = (scores / temperature).softmax(-1).sort(descending=True)
     best = best.masked_fill(best.cumsum(-1) - best >= top_p, 0)  # the first token is always kept
-    chosen = torch.multinomial(best.cpu(), 1, generator=generator).to(order.device)
-    return order.gather(-1, chosen)[:, 0]
+    chosen = [torch.multinomial(row, 1, generator=own) for row, own in zip(best.cpu(), dice, strict=True)]
+    return order.gather(-1, torch.stack(chosen).to(order.device))[:, 0]
 
 
 def _check(conversations: Sequence[Conversation], max_tokens: int, temperature: float, top_p: float) -> None:

@@ -56,11 +56,11 @@ class FullMemory:
             self.length = end
         return self.buffer[0, layer, :, :, :end], self.buffer[1, layer, :, :, :end]
 
-    def select(self, rows: Int[Tensor, " R"]) -> FullMemory:
-        """A memory whose row i is a copy of row ``rows[i]`` of this one, with the same capacity."""
+    def select(self, rows: Int[Tensor, " R"], capacity: int | None = None) -> FullMemory:
+        """A memory whose row i is a copy of row ``rows[i]`` of this one, by default with the same capacity."""
         chosen = object.__new__(FullMemory)
         shape = list(self.buffer.shape)
-        shape[2] = len(rows)
+        shape[2], shape[4] = len(rows), capacity or self.capacity
         chosen.buffer = self.buffer.new_empty(shape)
         chosen.buffer[:, :, :, :, : self.length] = self.buffer[:, :, rows, :, : self.length]
         chosen.length = self.length

@@ -68,7 +68,7 @@ class DiTPathwayConfig:
     """Making images by a diffusion transformer: its sizes, and the autoencoder in whose latents it works."""
 
     dit: DiTConfig
-    vae: VAEConfig
+    vae: VAEConfig | PretrainedVAE
 
 
 @dataclass(frozen=True)

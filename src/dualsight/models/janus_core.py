@@ -73,10 +73,16 @@ class Reading:
     """Left-padded rows have places that nobody may see; None if there are none."""
     position: Int[Tensor, " B"]
 
-    def select(self, rows: Int[Tensor, " R"]) -> Reading:
-        """Row i becomes a copy of row ``rows[i]``: images of one prompt share the pass over it."""
-        valid = None if self.valid is None else self.valid[rows]
-        return Reading(self.memory.select(rows), valid, self.position[rows])
+    def select(self, rows: Int[Tensor, " R"], room: int | None = None) -> Reading:
+        """Row i becomes a copy of row ``rows[i]``: images of one prompt share the pass over it.
+
+        Args:
+            room: for so many tokens in all; by default as before.
+        """
+        memory, valid = self.memory.select(rows, room), self.valid
+        if valid is not None:
+            valid = F.pad(valid[rows], (0, memory.capacity - valid.shape[1]), value=True)
+        return Reading(memory, valid, self.position[rows])
 
     def branch(self) -> Reading:
         """Goes on from here and leaves this reading as it is. All branches write to one place, the latest over the

@@ -23,32 +23,31 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dualsight.models.janus_config import JanusConfig
-from dualsight.models.janus_core import JanusBatch, JanusCore, Losses
+from dualsight.models.janus_core import JanusBatch, Losses
+from dualsight.models.janus_latent import LatentJanus
 from dualsight.pathways.dit import Condition, DiT
 from dualsight.pathways.flow import Latents, Sampling, on_the_way
-from dualsight.pathways.vae import VAE
 
 DRAWS = 4
 """Points of its path at which each image is learnt in one pass, each with a noise of its own: reading the prompt and
 encoding the image cost more than half of the transformer's work on one (as in MAR, arXiv:2406.11838)."""
 
 
-class JanusDiT(JanusCore):
+class JanusDiT(LatentJanus):
     """A Janus whose images come out of a rectified flow."""
 
     sampling = Sampling(guidance=3.0, steps=20, solver="heun")
 
     def __init__(self, config: JanusConfig):
-        super().__init__(config)
         if config.dit is None:
             raise ValueError("this model makes images through a diffusion transformer, its config has none (see Janus)")
+        super().__init__(config, config.dit.vae)
         sizes, text = config.dit.dit, config.text
         if sizes.condition_width != text.hidden_size or max(sizes.condition_layers) > text.num_hidden_layers:
             raise ValueError(
                 f"the diffusion transformer reads states of width {sizes.condition_width} behind the layers "
                 f"{sizes.condition_layers}; the language model has {text.num_hidden_layers}, {text.hidden_size} wide"
             )
-        self.gen_vae = VAE(config.dit.vae)
         self.dit = DiT(config.dit.dit)
 
     def forward(self, batch: JanusBatch) -> Losses:
@@ -60,7 +59,7 @@ class JanusDiT(JanusCore):
         if batch.canvases is None:
             return Losses(text, hidden.new_zeros(()), tokens, 0)
         with torch.no_grad():  # the autoencoder is learnt by itself, before
-            latents = self.gen_vae.encode(batch.canvases)
+            latents = self.codec.encode(batch.canvases).float()
         states, visible = prompts_of(batch, self._read_of(layers))
         if len(states) != len(latents):
             raise ValueError(f"{len(states)} prompts ask for images, {len(latents)} images came with them")
@@ -78,11 +77,6 @@ class JanusDiT(JanusCore):
         return torch.stack([layers[n] for n in self.dit.config.condition_layers], 2)
 
     # --- drawing --------------------------------------------------------------------------------------------------
-
-    @property
-    def codec(self) -> VAE:
-        """Between images and the latents of the flow."""
-        return self.gen_vae
 
     def ask(self, ids: Int[Tensor, "B L"], valid: Bool[Tensor, "B L"]) -> Condition:
         """Read left-padded prompts for images: what all steps of sampling go by."""

@@ -27,10 +27,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dualsight.models.janus_config import JanusConfig
-from dualsight.models.janus_core import JanusBatch, JanusCore, Losses, Reading, put
+from dualsight.models.janus_core import JanusBatch, Losses, Reading, put
+from dualsight.models.janus_latent import LatentJanus
 from dualsight.pathways.flow import Latents, Sampling, on_the_way
 from dualsight.pathways.shallow_uvit import ShallowUViTDecoder, ShallowUViTEncoder
-from dualsight.pathways.vae import VAE, DiffusersVAE, LatentCodec, VAEConfig
 
 
 class Entering(NamedTuple):
@@ -42,17 +42,17 @@ class Entering(NamedTuple):
     time: Float[Tensor, "B D"]
 
 
-class JanusFlow(JanusCore):
+class JanusFlow(LatentJanus):
     """A Janus whose language model is the network of a rectified flow."""
 
     sampling = Sampling(guidance=2.0, steps=30, solver="euler")  # the release's
 
     def __init__(self, config: JanusConfig):
-        super().__init__(config)
         if config.flow is None or config.encoder is None:
             raise ValueError(
                 "this model makes images by a flow inside the language model, its config has none (see Janus, JanusDiT)"
             )
+        super().__init__(config, config.flow.vae)
         flow, width = config.flow, config.text.hidden_size
         channels = flow.vae.latent_channels
         self.flow = flow
@@ -63,34 +63,6 @@ class JanusFlow(JanusCore):
         self.vision_gen_dec_aligner_norm = nn.RMSNorm(width, eps=config.text.rms_norm_eps)
         self.vision_gen_dec_aligner = nn.Linear(width, flow.width)
         self.vision_gen_dec_model = ShallowUViTDecoder(channels, flow.width, flow.blocks, width)
-        if isinstance(flow.vae, VAEConfig):
-            self.gen_vae = VAE(flow.vae)
-        self._pretrained: list[LatentCodec] = []  # no module in it is a part of this one
-
-    @property
-    def codec(self) -> LatentCodec:
-        """Between images and the latents of the flow: its own, or diffusers', fetched when it is first asked for."""
-        if isinstance(self.flow.vae, VAEConfig):
-            return self.gen_vae
-        if not self._pretrained:  # in float32: SDXL's does not work in float16
-            self.use_codec(DiffusersVAE.from_pretrained(self.flow.vae.name).to(self.device).eval())
-        return self._pretrained[0]
-
-    def use_codec(self, codec: LatentCodec) -> None:
-        """Take this codec in place of the one that the config names.
-
-        Raises:
-            ValueError: the model has one of its own, or the latents of this one are others.
-        """
-        vae = self.flow.vae
-        if isinstance(vae, VAEConfig):
-            raise ValueError("this model has a codec of its own, which is saved and loaded with it")
-        if (codec.channels, codec.factor) != (vae.latent_channels, vae.factor):
-            raise ValueError(
-                f"a codec of {codec.channels} channels, {codec.factor} pixels per cell; the model was made for "
-                f"{vae.latent_channels} and {vae.factor}"
-            )
-        self._pretrained = [codec]
 
     # --- what enters the language model, and what leaves it -------------------------------------------------------
 

@@ -19,13 +19,17 @@ QUICK = "dualsight_quick"
 
 
 def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options):
-    """As transformers calls it: ``query`` (B, heads, Q, d), scaled by ``d ** -0.5``; returns (B, Q, heads, d)."""
+    """As transformers calls it: ``query`` (B, heads, Q, d); returns (B, Q, heads, d) and no weights."""
     if torch.is_autocast_enabled("cpu"):  # as the fused kernel does; rotation has made float32 of them
         query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
     if options.get("dropout") or not by_products(query, key):
         return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, attention_mask, **options)
-    if attention_mask is None and getattr(module, "is_causal", True):
+    causal = options.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    if attention_mask is None and causal and query.shape[2] > 1:  # one alone stands behind all keys
         attention_mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
+    if options.get("scaling") is not None:
+        query = query * (options["scaling"] * query.shape[-1] ** 0.5)
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))

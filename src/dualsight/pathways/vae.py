@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dualsight.extras import install
 from dualsight.pathways.conv import Decoder, Encoder
-from dualsight.pathways.vq import Images, chunked
+from dualsight.pathways.vq import Images, chunked, exactly
 
 Latents = Float[Tensor, "B C h w"]
 
@@ -110,7 +110,8 @@ class VAE(nn.Module):
         Raises:
             ValueError: the images do not divide into whole cells.
         """
-        return chunked(lambda part: (self.posterior(part)[0] - self.shift) / self.scale, images, chunk)
+        with exactly(images):
+            return chunked(lambda part: (self.posterior(part)[0] - self.shift) / self.scale, images, chunk)
 
     def decode(self, latents: Latents, chunk: int = 8) -> Images:
         """Images of standardised latents; ``chunk`` images at a time."""
@@ -165,7 +166,8 @@ class DiffusersVAE(nn.Module):
 
     def encode(self, images: Images, chunk: int = 8) -> Latents:
         """The mode of the posterior, shifted and scaled as the checkpoint's config says."""
-        means = chunked(lambda part: self.vae.encode(part.to(self.vae.dtype)).latent_dist.mode(), images, chunk)
+        with exactly(images):
+            means = chunked(lambda part: self.vae.encode(part.to(self.vae.dtype)).latent_dist.mode(), images, chunk)
         return (means - self._shift) * self.vae.config.scaling_factor
 
     def decode(self, latents: Latents, chunk: int = 8) -> Images:

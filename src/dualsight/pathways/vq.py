@@ -11,6 +11,7 @@ record of the training, ``quantize.codebook_used``: ignore it when loading (:dat
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -130,7 +131,8 @@ class VQTokenizer(nn.Module):
         Raises:
             ValueError: the images do not divide into whole tokens.
         """
-        return chunked(lambda part: self.quantize.nearest(self.features(part)), images, chunk)
+        with exactly(images):  # rounded to bfloat16, one code in eleven would be a neighbour
+            return chunked(lambda part: self.quantize.nearest(self.features(part)), images, chunk)
 
     def lookup(self, ids: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
         """The normalised code of each id: what the decoder reads."""
@@ -174,6 +176,11 @@ class VQTokenizer(nn.Module):
             codebook_loss=F.mse_loss(codes, z.detach()),
             commitment_loss=F.mse_loss(z, codes.detach()),
         )
+
+
+def exactly(images: Images) -> AbstractContextManager:
+    """In the type of the weights, also where a model is trained under autocast."""
+    return nullcontext() if images.is_meta else torch.autocast(images.device.type, enabled=False)
 
 
 def chunked(function: Callable[[Tensor], Tensor], batch: Tensor, size: int) -> Tensor:

@@ -33,8 +33,10 @@ from dualsight.models.janus_config import GENERATIONS, TINY, DiTPathwayConfig, G
 from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_processor import JanusProcessor, word_tokenizer
-from dualsight.pathways.dit import DiTConfig
-from dualsight.pathways.vae import VAE
+from dualsight.pathways.dit import DIT_XL
+from dualsight.pathways.dit import TINY as TINY_DIT
+from dualsight.pathways.vae import VAE, DiffusersVAE, PretrainedVAE
+from dualsight.pathways.vq import VQTokenizer
 from dualsight.pictures import open_picture
 from dualsight.types import Conversation, Drawing, Examples, Frame
 
@@ -159,12 +161,13 @@ def new_janus(
 
 
 def swap_generation(folder: Path, codec: Path, seed: int = 42) -> tuple[JanusDiT, JanusProcessor]:
-    """A Janus with a new generation pathway: a diffusion transformer of TINY size in the latents of a VAE. Language
-    model, encoder, aligner and tokenizer stay as they are.
+    """A Janus with a new generation pathway: a diffusion transformer in the latents of a VAE. Language model, encoder,
+    aligner and tokenizer stay as they are.
 
     Args:
         folder: the model, of any size.
-        codec: what ``train codec --kind vae`` wrote.
+        codec: what ``train codec --kind vae`` wrote, for a transformer of TINY size; or an ``AutoencoderKL`` of
+            diffusers', a folder or a name on the Hub, for a DiT-XL/2. That one is no part of the model.
 
     Raises:
         ValueError: the model understands through its generation pathway, too, or reads a learned token in front of
@@ -173,23 +176,35 @@ def swap_generation(folder: Path, codec: Path, seed: int = 42) -> tuple[JanusDiT
     """
     torch.manual_seed(seed)
     before, processor = from_pretrained(folder)
-    vae = load_codec(codec)
+    vae = load_codec(codec) if _is_ours(codec) else DiffusersVAE.from_pretrained(str(codec))
     if before.config.encoder is None:
         raise ValueError(f"{folder} understands images through its generation pathway: there is nothing to swap")
     if before.config.flow and before.config.flow.begin_token:
         raise ValueError(f"{folder} reads a learned token in front of images, which only a JanusFlow has")
-    if not isinstance(vae, VAE):
+    if isinstance(vae, VQTokenizer):
         raise ValueError(f"{codec} holds a VQ tokenizer, whose tokens the language model makes; expected a VAE")
     text = before.config.text
     layers = tuple(round(text.num_hidden_layers * share / 4) for share in range(5))
-    sizes = DiTConfig(channels=vae.channels, condition_width=text.hidden_size, condition_layers=layers)
-    pathway = DiTPathwayConfig(sizes, vae.config)
+    reads = {"channels": vae.channels, "condition_width": text.hidden_size, "condition_layers": layers}
+    if isinstance(vae, VAE):
+        pathway = DiTPathwayConfig(replace(TINY_DIT, **reads), vae.config)
+    else:
+        pathway = DiTPathwayConfig(replace(DIT_XL, **reads), PretrainedVAE(str(codec), vae.channels, vae.factor))
     config = replace(before.config, vq=None, flow=None, dit=pathway, align_after=None)
     model = JanusDiT(config)
     for part in (name.rstrip(".") for name in UNDERSTANDING):
         model.get_submodule(part).load_state_dict(before.get_submodule(part).state_dict())
-    model.gen_vae.load_state_dict(vae.state_dict())
+    if isinstance(vae, VAE):
+        model.gen_vae.load_state_dict(vae.state_dict())
+    else:
+        model.use_codec(vae)
     return model, JanusProcessor(config, processor.tokenizer)
+
+
+def _is_ours(codec: Path) -> bool:
+    """Or one of diffusers': a name, or a folder whose config names a class."""
+    config = codec / "config.json"
+    return codec.exists() and not (config.exists() and "_class_name" in config.read_text(encoding="utf-8"))
 
 
 def _texts(sources: dict[Kind, Examples]) -> Iterator[str]:

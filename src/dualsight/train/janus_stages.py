@@ -211,7 +211,7 @@ def train_stage(
     )
     callbacks = [Samples(model, processor, sample_prompts, run.out / "samples", sample_every)] if sample_prompts else []
     fit(JanusTraining(model), plan, run, callbacks)
-    if lora_rank:
+    if lora_rank and (is_main_process() or not is_sharded()):  # where weights are sharded, only it has them whole
         merge_lora(model.language_model, lora_rank, run.out / "lora" if is_main_process() else None)
     if is_main_process():
         save_pretrained(model, processor, run.out)
