@@ -74,9 +74,6 @@ def of_transformers(model: Janus, processor: JanusProcessor) -> Callable[[], Ten
     with tempfile.TemporaryDirectory() as folder:
         save_transformers(model, processor, folder, dtype=None)
         theirs = JanusForConditionalGeneration.from_pretrained(folder).eval()
-    tokens = model.config.tokens
-    theirs.generation_config.generation_kwargs = {"boi_token_id": tokens.begin_image}
-    theirs.generation_config.pad_token_id, theirs.generation_config.bos_token_id = tokens.pad, tokens.bos
     ids = torch.tensor([processor.drawing(PROMPT)])
 
     def run() -> Tensor:

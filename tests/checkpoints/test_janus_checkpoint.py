@@ -6,10 +6,11 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import JanusForConditionalGeneration
+from transformers import AutoProcessor, JanusForConditionalGeneration
 
 from dualsight.checkpoints.janus import (
     FIRST_ROLES,
@@ -30,12 +31,14 @@ from dualsight.checkpoints.janus import (
     understanding_vlm,
 )
 from dualsight.checkpoints.weights import CheckpointError, save_weights
+from dualsight.inference.image import draw_codes
 from dualsight.models.janus import JANUS_1_3B, JANUS_PRO_1B, JANUS_PRO_7B, Janus
 from dualsight.models.janus_config import JANUS_FLOW_1_3B, UNDERSTANDING_PROMPT
 from dualsight.models.janus_flow import JanusFlow
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.pathways.vae import VAEConfig
 from dualsight.pathways.vq import UNUSED
+from dualsight.types import IMAGE_MARK, Conversation, Turn
 from tests.models.janus_tiny import config, tiny, tokenizer
 
 KEYS = Path(__file__).parent.parent / "golden" / "janus_keys.json.gz"
@@ -131,8 +134,39 @@ def test_transformers_layout_goes_there_and_back(tmp_path):
     again, its_processor = from_pretrained(tmp_path)
     assert same(model.state_dict(), again.state_dict())
     # what transformers' config has no field for is looked up in the tokenizer, or the released value
-    assert again.config == replace(model.config, roles=FIRST_ROLES, system=UNDERSTANDING_PROMPT)
+    assert again.config == replace(model.config, system=UNDERSTANDING_PROMPT)
     assert its_processor.config.tokens == processor.config.tokens
+
+
+@pytest.mark.parametrize("roles", [PRO_ROLES, FIRST_ROLES, ("Human", "Robot")])
+def test_roles_are_those_it_was_trained_with(tmp_path, roles):
+    model, processor = tiny(roles=roles)
+    for save in (save_transformers, save_pretrained):
+        save(model, processor, tmp_path / save.__name__, dtype=None)
+        assert from_pretrained(tmp_path / save.__name__)[1].config.roles == roles
+        other = from_pretrained(tmp_path / save.__name__, roles=("A", "B"))[1]
+        assert other.config.roles == ("A", "B"), "unless one says otherwise"
+    assert processor.tokenizer.chat_template is None, "the tokenizer at hand is not changed"
+
+
+@torch.no_grad()
+def test_transformers_own_programs_run_what_is_written(tmp_path):
+    """Its processor makes our inputs, but for the first token, which released tokenizers add; its generate() draws."""
+    model, processor = tiny()
+    save_transformers(model, processor, tmp_path, dtype=None)
+    theirs, vlm = AutoProcessor.from_pretrained(tmp_path), JanusForConditionalGeneration.from_pretrained(tmp_path)
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what is this"}]}]
+    prompt = theirs.apply_chat_template(talk, add_generation_prompt=True)
+    inputs = theirs(text=prompt, images=[image], return_tensors="pt")
+    ours = processor.prompts([Conversation((Turn("user", f"{IMAGE_MARK}\nwhat is this"),), (image,))])
+    assert torch.equal(inputs["input_ids"][0], ours.ids[0, 1:])
+    torch.testing.assert_close(inputs["pixel_values"], ours.images, atol=1e-5, rtol=0)
+    ids = torch.tensor([processor.drawing("a red cat")])
+    greedy = {"generation_mode": "image", "do_sample": False, "guidance_scale": 5}
+    drawn = vlm.generate(ids, attention_mask=torch.ones_like(ids), **greedy)
+    codes = draw_codes(model, processor, ["a red cat"], temperature=0)
+    assert torch.equal(drawn.flatten()[-codes.shape[1] :], codes[0])
 
 
 def test_what_only_training_needs_is_for_our_own_layout(tmp_path):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from dualsight.models.janus_config import (
 from dualsight.models.janus_core import JanusCore
 from dualsight.models.janus_dit import JanusDiT
 from dualsight.models.janus_flow import JanusFlow
-from dualsight.models.janus_processor import JanusProcessor
+from dualsight.models.janus_processor import LEAST_SIDE, JanusProcessor
 from dualsight.pathways.encoders import SIGLIP_LARGE, EncoderConfig
 from dualsight.pathways.shallow_uvit import PATCH
 from dualsight.pathways.vq import UNUSED, VQConfig
@@ -48,6 +49,16 @@ UNDERSTANDING = ("vision_model.", "aligner.", "language_model.")
 STAND_IN = VQConfig(32, (1,), (1,), res_blocks=1, z_channels=32, codebook_size=8, codebook_dim=4)
 POOL = "vision_model.vision_tower.attn_pool."
 State = dict[str, Tensor]
+TEMPLATE = (
+    "{%- for turn in messages -%}"
+    "{%- if turn['role'] == 'user' -%}{{ 'USER: ' }}{%- else -%}{{ 'ASSISTANT: ' }}{%- endif -%}"
+    "{%- if turn['content'] is string -%}{{ turn['content'] }}{%- else -%}{%- for part in turn['content'] -%}"
+    "{%- if part['type'] == 'image' -%}{{ 'IMAGE\\n' }}{%- else -%}{{ part['text'] }}{%- endif -%}"
+    "{%- endfor -%}{%- endif -%}"
+    "{%- if turn['role'] == 'user' -%}{{ '\\n\\n' }}{%- else -%}{{ 'EOS' }}{%- endif -%}"
+    "{%- endfor -%}{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}"
+)
+"""Conversations in Jinja, as ``JanusProcessor`` writes them, without the first token."""
 
 
 def save_pretrained(
@@ -72,12 +83,29 @@ def save_official(
 def save_transformers(
     model: Janus, processor: JanusProcessor, folder: str | Path, dtype: torch.dtype | None = torch.bfloat16
 ) -> None:
-    """Write model and tokenizer as ``transformers.JanusForConditionalGeneration`` reads them.
+    """Write model and processor as ``transformers.JanusForConditionalGeneration`` and ``JanusProcessor`` read them.
 
     Raises:
         ValueError: the model has something that transformers' class cannot express.
     """
-    _save(to_transformers(_drawing(model)), transformers_config(model.config), processor, Path(folder), dtype)
+    folder, config = Path(folder), model.config
+    _save(to_transformers(_drawing(model)), transformers_config(config), processor, folder, dtype)
+    tokens = config.tokens
+    ids = {"bos_token_id": tokens.bos, "eos_token_id": tokens.eos, "pad_token_id": tokens.pad}
+    write_json(folder / "generation_config.json", {**ids, "generation_kwargs": {"boi_token_id": tokens.begin_image}})
+    picture = {"image_mean": list(processor.mean), "image_std": list(processor.std), "min_size": LEAST_SIDE}
+    size = {"height": config.seen_size, "width": config.seen_size}
+    write_json(
+        folder / "preprocessor_config.json", {"image_processor_type": "JanusImageProcessor", "size": size, **picture}
+    )
+    write_json(
+        folder / "processor_config.json",
+        {"processor_class": "JanusProcessor", "num_image_tokens": config.seen_tokens},
+    )
+    marks = {"image_token": "image", "boi_token": "begin_image", "eoi_token": "end_image"}
+    named = json.loads((folder / "tokenizer_config.json").read_text())
+    named |= {theirs: TOKEN_NAMES[ours] for theirs, ours in marks.items()}  # what their processor asks it for
+    write_json(folder / "tokenizer_config.json", named)
 
 
 def _drawing(model: JanusCore) -> State:
@@ -90,8 +118,16 @@ def _save(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(state, folder, dtype)
-    processor.tokenizer.save_pretrained(folder)
+    tokenizer = deepcopy(processor.tokenizer)
+    tokenizer.chat_template = tokenizer.chat_template or _template(processor.config.roles)
+    tokenizer.save_pretrained(folder)
     write_json(folder / "config.json", config)
+
+
+def _template(roles: tuple[str, str]) -> str:
+    """Our prompts in Jinja, for other programs; and for the roles to be found when the folder is read again."""
+    filled = TEMPLATE.replace("USER", roles[0]).replace("ASSISTANT", roles[1])
+    return filled.replace("IMAGE", TOKEN_NAMES["image"]).replace("EOS", TOKEN_NAMES["eos"])
 
 
 def from_pretrained(
@@ -172,9 +208,12 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase) -> JanusTokens:
 
 
 def roles_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """The roles that a checkpoint was trained with: those in its chat template if it has one, Pro's if its tokenizer
-    knows them as single tokens, else those of Janus-1.3B."""
+    """The roles that a checkpoint was trained with: those in its chat template if it has one (in ours, whatever they
+    are), Pro's if its tokenizer knows them as single tokens, else those of Janus-1.3B."""
     template = str(getattr(tokenizer, "chat_template", None) or "")
+    said = re.findall(r"\{\{ '(.+?): ' \}\}", template)
+    if len(said) == 2 and template == _template((said[0], said[1])):
+        return said[0], said[1]
     known = set(tokenizer.get_vocab())
     return PRO_ROLES if PRO_ROLES[0] in template or set(PRO_ROLES) <= known else FIRST_ROLES
 

@@ -21,6 +21,8 @@ from dualsight.models.janus_core import Reading
 
 ROOM = 64
 """Buffers are a multiple of this long: prompts of like length share a graph."""
+GRAPHS = 64
+"""Most graphs that are kept; one more is an error."""
 
 
 class FixedMemory:
@@ -82,6 +84,8 @@ def _token(
 
 @cache
 def _compiled(device: str) -> Callable[..., Tensor]:
+    # every length, number of rows and setting has a graph of its own: a server would soon be past the default of 8
+    setattr(torch._dynamo.config, "recompile_limit", max(torch._dynamo.config.recompile_limit, GRAPHS))  # noqa: B010
     return torch.compile(_token, dynamic=False, fullgraph=True, mode="reduce-overhead" if device == "cuda" else None)
 
 
@@ -93,6 +97,7 @@ class TokenGraph:
         self.run = _compiled(model.device.type)
         self.buffer, length = reading.memory.buffer, reading.memory.length
         self.buffer[..., length:, :] = 0  # what was never written may be nan, which passes any mask
+        torch._dynamo.mark_static_address(self.buffer)  # CUDA records no graph that writes to what may move
         self.valid = reading.valid
         if self.valid is None:
             rows, capacity = self.buffer.shape[2], reading.memory.capacity
