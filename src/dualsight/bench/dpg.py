@@ -99,15 +99,21 @@ def evaluate(
     out: Path,
     images: int = 4,
     seed: int = 0,
+    drawing: dict | None = None,
     config: dict | None = None,
 ) -> dict:
     """Draw ``images`` pictures of each prompt into ``out/images`` and have them judged. Run again, it draws what is
     missing.
 
+    Args:
+        drawing: what draws, plain JSON: weights and settings. Pictures by others in ``out`` are refused.
+        config: whatever else the result should say, plain JSON.
+
     Returns:
         The content of ``out/results.json``: ``overall`` (mean over pictures), ``categories`` (shares of questions).
 
     Raises:
+        DifferentRun: ``out`` holds pictures of other prompts, seeds or weights.
         ValueError: ``draw`` or ``judge`` returned another number than it was asked for.
     """
     wanted = [
@@ -115,7 +121,7 @@ def evaluate(
         for number, prompt in enumerate(prompts)
         for n in range(images)
     ]
-    draw_missing(draw, wanted)
+    draw_missing(draw, wanted, out, {"seed": seed, "images_per_prompt": images, **(drawing or {})})
     by_category: dict[str, list[bool]] = defaultdict(list)
     shares = []
     for number, item in enumerate(wanted):
@@ -130,7 +136,7 @@ def evaluate(
         "seed": seed,
         "overall": score(sum(map(sum, by_category.values())), sum(map(len, by_category.values())), mean_of=shares),
         "categories": categories,
-        "config": config or {},
+        "config": {**(config or {}), **(drawing or {})},
     }
     write_result(out / "results.json", result)
     return result

@@ -171,15 +171,21 @@ def evaluate(
     out: Path,
     images: int = 4,
     seed: int = 0,
+    drawing: dict | None = None,
     config: dict | None = None,
 ) -> dict:
     """Draw ``images`` pictures of each prompt into ``out/images`` (GenEval's own layout, so that its scorer reads them,
     too) and judge them. Run again, it draws what is missing.
 
+    Args:
+        drawing: what draws, plain JSON: weights and settings. Pictures by others in ``out`` are refused.
+        config: whatever else the result should say, plain JSON.
+
     Returns:
         The content of ``out/results.json``: ``overall``, ``categories`` (by tag), and the mistakes of every picture.
 
     Raises:
+        DifferentRun: ``out`` holds pictures of other prompts, seeds or weights.
         ValueError: ``draw`` returned another number of pictures than it was asked for.
     """
     folders = [out / "images" / f"{number:05d}" for number in range(len(prompts))]
@@ -188,7 +194,7 @@ def evaluate(
         for number, (folder, prompt) in enumerate(zip(folders, prompts, strict=True))
         for n in range(images)
     ]
-    draw_missing(draw, wanted)
+    draw_missing(draw, wanted, out, {"seed": seed, "images_per_prompt": images, **(drawing or {})})
     for folder, prompt in zip(folders, prompts, strict=True):
         with replacing(folder / "metadata.jsonl") as temporary:
             temporary.write_text(prompt.line + "\n", encoding="utf-8")
@@ -209,7 +215,7 @@ def evaluate(
         ),
         "categories": categories,
         "pictures": pictures,
-        "config": config or {},
+        "config": {**(config or {}), **(drawing or {})},
     }
     write_result(out / "results.json", result)
     return result
