@@ -1,4 +1,4 @@
-"""The command line: ``dualsight demo | navigate | chat | draw | eval | data | train | study | parity | doctor``.
+"""The command line: ``dualsight demo | navigate | chat | draw | eval | fid | data | train | study | parity | doctor``.
 
 Each command is a function here; its parameters are the options. Heavy modules are imported inside, so that ``--help``
 answers at once and a missing extra is named only where it is needed.
@@ -1111,6 +1111,29 @@ def draw(
         print(f"{path}  {texts[index // per_prompt]}")
 
 
+def fid(a: Path, b: Path, features: str = "", out: Path | None = None) -> None:
+    """Frechet distance between the images in two folders, in features of your own: FID, if they are Inception's.
+
+    Args:
+        a: a folder of images.
+        b: another; sets of one size compare best, small ones come out too far apart.
+        features: module:function on the Python path: it gets a list of images (H, W, 3), uint8, and returns a row of
+            numbers for each. Or scenes, the features of the suite geneval-shapes.
+        out: a JSON file for the result.
+    """
+    from dualsight.bench.features import scene_features
+    from dualsight.bench.frechet import compare_folders
+    from dualsight.bench.scores import write_result
+    from dualsight.data.named import function_of
+
+    if not features:
+        raise ValueError("say in whose features: --features module:function (or scenes)")
+    result = compare_folders(a, b, function_of(features, "features", {"scenes": scene_features}))
+    if out:
+        write_result(out, {"folders": [str(a), str(b)], "features": features, **result})
+    print(f"fid={result['fid']:.3f} images={','.join(map(str, result['images']))}")
+
+
 def parity(file: Path) -> None:
     """Run a file of recorded reference outputs; fails beyond 1e-5 or where a token id differs.
 
@@ -1161,6 +1184,7 @@ COMMANDS: dict[str, Any] = {
     },
     "chat": chat,
     "draw": draw,
+    "fid": fid,
     "parity": parity,
     "doctor": doctor,
 }
@@ -1178,8 +1202,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     arguments = [with_underscores(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     logging.getLogger("dualsight.inference").setLevel(logging.ERROR)  # answers that are no action are in the results
-    # `dualsight parity FILE`, `dualsight study NAME`
-    one_file = arguments[:1] in (["parity"], ["study"]) or arguments[:2] == ["data", "validate"]
+    # `dualsight parity FILE`, `dualsight study NAME`, `dualsight fid A B`
+    one_file = arguments[:1] in (["parity"], ["study"], ["fid"]) or arguments[:2] == ["data", "validate"]
     try:
         auto_cli(COMMANDS, args=arguments, as_positional=one_file, formatter_class=WithDashes)
     except (ValueError, OSError, ImportError, KeyError, FloatingPointError) as error:
