@@ -312,7 +312,16 @@ def data_walks(
     collect(seed_range(house_seeds)[part::parts], out, Walks(walks_per_house), seed)
 
 
-def data_validate(path: str, limit: PositiveInt = 20) -> None:
+def data_validate(
+    path: str,
+    limit: PositiveInt = 20,
+    images: Path | None = None,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: dict[str, str] | None = None,
+    model: Path | None = None,
+    capacity: PositiveInt = 4096,
+) -> None:
     """Check a data set, and name what is bad in it: of conversations and drawings each bad row, of trajectories the
     frames that are missing, cut off or of another size.
 
@@ -320,18 +329,32 @@ def data_validate(path: str, limit: PositiveInt = 20) -> None:
         path: a folder of trajectories, or conversations and drawings: JSON lines, a LLaVA list, tar shards, a saved
             Hugging Face data set or parquet files; patterns like shard-{000..127}.tar work.
         limit: how many bad rows are shown; all are counted.
+        images: the folder that image names start at, by default the one that the file is in.
+        root: refuse images that are not under this folder.
+        split: of a saved Hugging Face data set with several.
+        columns: which field of the file is which of ours, such as {"prompt": "caption", "image": "jpg"}.
+        model: a Janus that is to learn from it: rows with more tokens than fit are bad, too.
+        capacity: tokens of a packed row, as in `train janus`; for model.
     """
     from dualsight.data import trajectories
     from dualsight.data.validate import validate_data
 
+    reading = given(images=images, root=root, split=split, columns=columns)
     if any(Path(path).glob("annotations*.json*")):
+        if reading or model:
+            raise ValueError(f"{path} holds trajectories; images, root, split, columns and model are for conversations")
         problems = trajectories.validate(Path(path))
         for problem in problems[:limit]:
             print(problem)
         bad = len(problems)
         print(f"{len(trajectories.read_trajectories(Path(path)))} trajectories")
     else:
-        bad = validate_data(Path(path), limit)
+        if model:
+            from dualsight.checkpoints.janus import load_processor
+            from dualsight.train.janus_data import JanusCollate
+
+            reading |= {"tokens": JanusCollate(load_processor(model), capacity).tokens, "capacity": capacity}
+        bad = validate_data(Path(path), limit, **reading)
     if bad:
         raise ValueError(f"{bad} problem(s) in {path}")
 
@@ -676,6 +699,10 @@ def train_janus(
     init: Path,
     data: str | list[str],
     out: Path,
+    images: Path | None = None,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: dict[str, str] | None = None,
     stage: Literal["I", "II", "III", "swap"] = "III",
     recipe: Literal["janus", "janus-pro", "janus-flow", "tiny"] = "janus-pro",
     steps: PositiveInt = 1000,
@@ -702,6 +729,10 @@ def train_janus(
         data: one file or folder, or [several]; see `data validate` for the kinds. Rows may be mixed. Also scenes (made
             as they are asked for), rooms:FOLDER (of `data rooms`) and room-talk:FOLDER (only questions about them).
         out: checkpoints, samples, and the model at the end. The same command resumes.
+        images: of files: the folder that image names start at, by default the one that the file is in.
+        root: of files: refuse images that are not under this folder.
+        split: of files: of a saved Hugging Face data set with several.
+        columns: of files: which field is which of ours, such as {"prompt": "caption", "image": "jpg"}.
         stage: what learns: I aligners and heads, II all but the encoder and tokenizer, III all but the tokenizer; swap
             (of the recipe tiny) the generation pathway only, after `train swap`.
         recipe: whose learning rate, schedule and ratio.
@@ -732,7 +763,8 @@ def train_janus(
     if stage not in STAGES[recipe]:
         raise ValueError(f"the recipe {recipe} has no stage {stage}, only {', '.join(STAGES[recipe])}")
     chosen = STAGES[recipe][stage]
-    sources = open_sources([data] if isinstance(data, str) else data, seed=seed)
+    reading = given(images=images, root=root, split=split, columns=columns)
+    sources = open_sources([data] if isinstance(data, str) else data, seed=seed, **reading)
     prompts = [line.strip() for line in sample_prompts.read_text().splitlines()] if sample_prompts else []
     run = run_of(
         chosen, out, steps=steps, batch=batch, learning_rate=learning_rate or chosen.learning_rate,
