@@ -153,13 +153,18 @@ def evaluate(
         if not (vlm and data and model):
             raise ValueError("say who is asked, and what: --vlm FOLDER --model MEMORY --data FILE")
         from dualsight.bench import questions
+        from dualsight.bench.provenance import weights_sha256
         from dualsight.bench.scores import last_line as question_line
         from dualsight.checkpoints.vismem import load_memory
         from dualsight.train.prompts import chat_task
 
         task, _ = chat_task(vlm, data, reward)
         remembering = load_memory(task.vlm, model)
-        result = questions.evaluate(remembering, task.rows, task.reward, task.decode, memory, seed=seed, out=out)
+        judged: dict[str, Any] = {"vlm": str(vlm), "model": str(model), "data": str(data), "reward": reward}
+        judged["weights_sha256"] = {"vlm": weights_sha256(vlm), "model": weights_sha256(model)}
+        result = questions.evaluate(
+            remembering, task.rows, task.reward, task.decode, memory, seed=seed, out=out, config=judged
+        )
         print(question_line(result))
         return
     if suite in ("gridtalk", "housetalk"):
