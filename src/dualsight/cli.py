@@ -1,4 +1,4 @@
-"""The command line: ``dualsight demo | navigate | chat | draw | eval | data | train | study | parity | doctor``.
+"""The command line: ``dualsight demo | navigate | chat | draw | eval | fid | data | train | study | parity | doctor``.
 
 Each command is a function here; its parameters are the options. Heavy modules are imported inside, so that ``--help``
 answers at once and a missing extra is named only where it is needed.
@@ -159,13 +159,18 @@ def evaluate(
         if not (vlm and data and model):
             raise ValueError("say who is asked, and what: --vlm FOLDER --model MEMORY --data FILE")
         from dualsight.bench import questions
+        from dualsight.bench.provenance import weights_sha256
         from dualsight.bench.scores import last_line as question_line
         from dualsight.checkpoints.vismem import load_memory
         from dualsight.train.prompts import chat_task
 
         task, _ = chat_task(vlm, data, reward)
         remembering = load_memory(task.vlm, model)
-        result = questions.evaluate(remembering, task.rows, task.reward, task.decode, memory, seed=seed, out=out)
+        judged: dict[str, Any] = {"vlm": str(vlm), "model": str(model), "data": str(data), "reward": reward}
+        judged["weights_sha256"] = {"vlm": weights_sha256(vlm), "model": weights_sha256(model)}
+        result = questions.evaluate(
+            remembering, task.rows, task.reward, task.decode, memory, seed=seed, out=out, config=judged
+        )
         print(question_line(result))
         return
     if suite in ("gridtalk", "housetalk"):
@@ -318,7 +323,16 @@ def data_walks(
     collect(seed_range(house_seeds)[part::parts], out, Walks(walks_per_house), seed)
 
 
-def data_validate(path: str, limit: PositiveInt = 20) -> None:
+def data_validate(
+    path: str,
+    limit: PositiveInt = 20,
+    images: Path | None = None,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: dict[str, str] | None = None,
+    model: Path | None = None,
+    capacity: PositiveInt = 4096,
+) -> None:
     """Check a data set, and name what is bad in it: of conversations and drawings each bad row, of trajectories the
     frames that are missing, cut off or of another size.
 
@@ -326,18 +340,32 @@ def data_validate(path: str, limit: PositiveInt = 20) -> None:
         path: a folder of trajectories, or conversations and drawings: JSON lines, a LLaVA list, tar shards, a saved
             Hugging Face data set or parquet files; patterns like shard-{000..127}.tar work.
         limit: how many bad rows are shown; all are counted.
+        images: the folder that image names start at, by default the one that the file is in.
+        root: refuse images that are not under this folder.
+        split: of a saved Hugging Face data set with several.
+        columns: which field of the file is which of ours, such as {"prompt": "caption", "image": "jpg"}.
+        model: a Janus that is to learn from it: rows with more tokens than fit are bad, too.
+        capacity: tokens of a packed row, as in `train janus`; for model.
     """
     from dualsight.data import trajectories
     from dualsight.data.validate import validate_data
 
+    reading = given(images=images, root=root, split=split, columns=columns)
     if any(Path(path).glob("annotations*.json*")):
+        if reading or model:
+            raise ValueError(f"{path} holds trajectories; images, root, split, columns and model are for conversations")
         problems = trajectories.validate(Path(path))
         for problem in problems[:limit]:
             print(problem)
         bad = len(problems)
         print(f"{len(trajectories.read_trajectories(Path(path)))} trajectories")
     else:
-        bad = validate_data(Path(path), limit)
+        if model:
+            from dualsight.checkpoints.janus import load_processor
+            from dualsight.train.janus_data import JanusCollate
+
+            reading |= {"tokens": JanusCollate(load_processor(model), capacity).tokens, "capacity": capacity}
+        bad = validate_data(Path(path), limit, **reading)
     if bad:
         raise ValueError(f"{bad} problem(s) in {path}")
 
@@ -682,6 +710,10 @@ def train_janus(
     init: Path,
     data: str | list[str],
     out: Path,
+    images: Path | None = None,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: dict[str, str] | None = None,
     stage: Literal["I", "II", "III", "swap"] = "III",
     recipe: Literal["janus", "janus-pro", "janus-flow", "tiny"] = "janus-pro",
     steps: PositiveInt = 1000,
@@ -708,6 +740,10 @@ def train_janus(
         data: one file or folder, or [several]; see `data validate` for the kinds. Rows may be mixed. Also scenes (made
             as they are asked for), rooms:FOLDER (of `data rooms`) and room-talk:FOLDER (only questions about them).
         out: checkpoints, samples, and the model at the end. The same command resumes.
+        images: of files: the folder that image names start at, by default the one that the file is in.
+        root: of files: refuse images that are not under this folder.
+        split: of files: of a saved Hugging Face data set with several.
+        columns: of files: which field is which of ours, such as {"prompt": "caption", "image": "jpg"}.
         stage: what learns: I aligners and heads, II all but the encoder and tokenizer, III all but the tokenizer; swap
             (of the recipe tiny) the generation pathway only, after `train swap`.
         recipe: whose learning rate, schedule and ratio.
@@ -738,7 +774,8 @@ def train_janus(
     if stage not in STAGES[recipe]:
         raise ValueError(f"the recipe {recipe} has no stage {stage}, only {', '.join(STAGES[recipe])}")
     chosen = STAGES[recipe][stage]
-    sources = open_sources([data] if isinstance(data, str) else data, seed=seed)
+    reading = given(images=images, root=root, split=split, columns=columns)
+    sources = open_sources([data] if isinstance(data, str) else data, seed=seed, **reading)
     prompts = [line.strip() for line in sample_prompts.read_text().splitlines()] if sample_prompts else []
     run = run_of(
         chosen, out, steps=steps, batch=batch, learning_rate=learning_rate or chosen.learning_rate,
@@ -1125,6 +1162,29 @@ def draw(
         print(f"{path}  {texts[index // per_prompt]}")
 
 
+def fid(a: Path, b: Path, features: str = "", out: Path | None = None) -> None:
+    """Frechet distance between the images in two folders, in features of your own: FID, if they are Inception's.
+
+    Args:
+        a: a folder of images.
+        b: another; sets of one size compare best, small ones come out too far apart.
+        features: module:function on the Python path: it gets a list of images (H, W, 3), uint8, and returns a row of
+            numbers for each. Or scenes, the features of the suite geneval-shapes.
+        out: a JSON file for the result.
+    """
+    from dualsight.bench.features import scene_features
+    from dualsight.bench.frechet import compare_folders
+    from dualsight.bench.scores import write_result
+    from dualsight.data.named import function_of
+
+    if not features:
+        raise ValueError("say in whose features: --features module:function (or scenes)")
+    result = compare_folders(a, b, function_of(features, "features", {"scenes": scene_features}))
+    if out:
+        write_result(out, {"folders": [str(a), str(b)], "features": features, **result})
+    print(f"fid={result['fid']:.3f} images={','.join(map(str, result['images']))}")
+
+
 def parity(file: Path) -> None:
     """Run a file of recorded reference outputs; fails beyond 1e-5 or where a token id differs.
 
@@ -1175,6 +1235,7 @@ COMMANDS: dict[str, Any] = {
     },
     "chat": chat,
     "draw": draw,
+    "fid": fid,
     "parity": parity,
     "doctor": doctor,
 }
@@ -1192,8 +1253,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     arguments = [with_underscores(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     logging.getLogger("dualsight.inference").setLevel(logging.ERROR)  # answers that are no action are in the results
-    # `dualsight parity FILE`, `dualsight study NAME`
-    one_file = arguments[:1] in (["parity"], ["study"]) or arguments[:2] == ["data", "validate"]
+    # `dualsight parity FILE`, `dualsight study NAME`, `dualsight fid A B`
+    one_file = arguments[:1] in (["parity"], ["study"], ["fid"]) or arguments[:2] == ["data", "validate"]
     try:
         auto_cli(COMMANDS, args=arguments, as_positional=one_file, formatter_class=WithDashes)
     except (ValueError, OSError, ImportError, KeyError, FloatingPointError) as error:

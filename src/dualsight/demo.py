@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from dualsight.bench.house import build_episodes, describe_agent, evaluate_houses, last_line
+from dualsight.bench.provenance import DifferentRun
 from dualsight.bench.report import write_report
-from dualsight.bench.vlnce import DifferentRun
 from dualsight.data.files import read_lines
 from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.houses import choose_houses

@@ -32,6 +32,10 @@ def test_nothing_is_true_of_what_is_not_there():
     assert settle(questions, [True] * 4) == [True] * 4
     assert settle(questions, [False, True, True, True]) == [False, False, True, False]
     assert settle(questions, [True, False, False, True]) == [True, False, False, False]
+    chain = [Question(1, "", "e"), Question(2, "", "a", (1,)), Question(3, "", "r", (2,))]
+    assert settle(chain, [False, True, True]) == [False, False, False], "a no passes on to grandchildren"
+    assert settle(chain, [True, False, True]) == [True, False, False]
+    assert settle(chain[::-1], [True, True, False]) == [True, False, False], "but not back up the file"
     with pytest.raises(ValueError, match="4 questions were asked, 1 answers"):
         settle(questions, [True])
 
@@ -44,13 +48,13 @@ def test_a_run(tmp_path):
         return [np.full((8, 8, 3), 10 if "night" in text else 240, np.uint8) for text in texts]
 
     def judge(frame, questions):
-        return [("dark" in question) == (frame.mean() < 128) and "mat?" not in question for question in questions]
+        return [("dark" in question) == (frame.mean() < 128) and "a mat?" not in question for question in questions]
 
     result = evaluate(draw, judge, prompts(tmp_path), tmp_path / "run", images=2)
     assert drawn == ["a white cat on a mat"] * 2 + ["night"] * 2
-    assert result["overall"]["score"] == (50 + 100) / 2, "the mean over pictures, not over questions"
+    assert result["overall"]["score"] == (50 + 100) / 2, "the mean over pictures; no mat, so no cat on it"
     assert {name: part["score"] for name, part in result["categories"].items()} == {
-        "entity": 50, "attribute": 100, "relation": 0, "global": 100}  # fmt: skip
+        "entity": 50, "attribute": 100, "relation": 100, "global": 100}, "as judged"  # fmt: skip
     evaluate(draw, judge, prompts(tmp_path), tmp_path / "run", images=2)
     assert len(drawn) == 4, "the pictures were kept"
 

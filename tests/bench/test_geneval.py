@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dualsight.bench.detector import detect
-from dualsight.bench.geneval import Detected, evaluate, mistakes, read_prompts, relations
+from dualsight.bench.geneval import Detected, counted, evaluate, mistakes, read_prompts, relations
 from dualsight.bench.janus import evaluate_janus
 from dualsight.data.scenes import REACH, Figure, Ground, Scene, render
 
@@ -38,6 +38,8 @@ def test_relations_go_by_centres_beyond_a_tenth_of_the_sizes():
     assert relations(here, at("b", 0, 30)) == {"above"}
     assert relations(here, at("b", 30, 30)) == {"left of", "above"}, "a diagonal is both"
     assert relations(here, at("b", 30, 14)) == {"left of"}, "less than half of the direction"
+    # centres 4 apart: 2 beyond the tenth are half of the distance, which is not more than a half
+    assert relations(here, at("b", 4, 0)) == set() and relations(here, at("b", 5, 0)) == {"left of"}
     assert relations(here, at("b", 2, 0)) == set(), "0.1 * (10 + 10) = 2"
 
 
@@ -55,6 +57,17 @@ def test_what_makes_a_picture_right(tmp_path):
     assert mistakes(position, [dog, cat]) == []
     assert mistakes(position, [at("dog", 60, 0), cat]) == ["cat expected right of dog"]
     assert len(mistakes(position, [cat])) == 2, "nothing to be right of"
+
+
+def test_what_is_unsure_does_not_count(tmp_path):
+    single, counting, *_ = prompts(tmp_path)
+    assert mistakes(single, [at("dog", 0, 0, score=0.31)]) == []
+    assert mistakes(single, [at("dog", 0, 0, score=0.3)]) == ["1 of dog expected, 0 found"]
+    sure, fair = at("dog", 0, 0, score=0.95), at("dog", 20, 0, score=0.9)
+    assert mistakes(counting, [sure, fair]) == ["2 of dog expected, 1 found"], "counting takes more than 0.9"
+    assert mistakes(counting, [sure, sure, fair]) == [], "nor is the unsure third one too many"
+    many = counted("single_object", [at("dog", n, 0, score=0.5 + n / 100) for n in range(20)])["dog"]
+    assert len(many) == 16 and many[0].box[0] == 19, "the surest"
 
 
 def find(frame, classes):

@@ -3,7 +3,7 @@
 import pytest
 
 from dualsight.bench.house import describe_agent, episode_line, evaluate_houses, last_line, make_agent, summary_table
-from dualsight.bench.vlnce import DifferentRun
+from dualsight.bench.provenance import DifferentRun
 from dualsight.envs.box_room import open_box
 from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.protocols import HOUSE

@@ -2,10 +2,13 @@
 
 import json
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from dualsight.bench import understanding
+from dualsight.bench.provenance import weights_sha256
 from dualsight.checkpoints.janus import save_pretrained
 from dualsight.cli import main
 from dualsight.train.janus_sources import new_janus, open_sources, tiny
@@ -37,6 +40,7 @@ def test_a_suite_prints_one_line_for_machines(suite, categories, folder, tmp_pat
     result = json.loads((tmp_path / "results.json").read_text())
     assert result["seed"] == 3 and result["config"]["model"] == str(folder)
     assert result["protocol"]["held_out"]
+    assert result["config"]["weights_sha256"] == weights_sha256(folder) and result["versions"]["dualsight"]
 
 
 def test_what_is_like_training_can_be_asked_for(folder, tmp_path, monkeypatch):
@@ -61,3 +65,23 @@ def test_the_model_may_choose_among_its_drawings(folder, tmp_path, capsys):
     main(["eval", "--suite=geneval-shapes", f"--model={folder}", "--count=1", "--candidates=2", f"--out={tmp_path}"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("overall=")
     assert json.loads((tmp_path / "results.json").read_text())["config"]["candidates"] == 2
+
+
+def yes(frame, questions):
+    """A judge that is always content."""
+    return [True for _ in questions]
+
+
+def test_pictures_by_other_settings_are_not_judged(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "content", SimpleNamespace(yes=yes))
+    header = "item_id,text,proposition_id,dependency,category_broad,question_natural_language"
+    (tmp_path / "dpg.csv").write_text(f"{header}\np1,a red star,1,0,entity,Is there a star?\n")
+    command = ["eval", "--suite=dpg", f"--model={folder}", f"--prompts={tmp_path / 'dpg.csv'}", "--judge=content:yes"]
+    command += ["--count=1", f"--out={tmp_path / 'out'}"]
+    main([*command, "--guidance=2"])
+    config = json.loads((tmp_path / "out/results.json").read_text())["config"]
+    assert config["weights_sha256"] == weights_sha256(folder) and config["guidance"] == 2
+    assert config["judge"] == "content:yes"
+    with pytest.raises(SystemExit):
+        main([*command, "--guidance=3"])
+    assert "drawing.guidance is 3.0, was 2.0" in capsys.readouterr().err

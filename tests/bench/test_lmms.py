@@ -1,12 +1,15 @@
 """The plug-in for lmms-eval, with a stand-in of its two classes (it is not installed with the tests)."""
 
+import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from dualsight.bench.provenance import weights_sha256
 from dualsight.checkpoints.janus import save_pretrained
 from dualsight.inference.text import answer, log_likelihood
 from dualsight.types import IMAGE_MARK, Conversation, Turn
@@ -45,13 +48,14 @@ def folder(tmp_path):
 DOCUMENTS = [{"image": Image.new("RGB", (20, 12), color)} for color in ("red", "green", "blue")]
 
 
-def request(text, document, settings):
-    return SimpleNamespace(args=(text, settings, lambda d: [d["image"]], document, "task", "test"))
+def request(text, document, settings, task="task"):
+    return SimpleNamespace(args=(text, settings, lambda d: [d["image"]], document, task, "test"))
 
 
 def model(plug_in, folder, **settings):
-    made = plug_in.JanusLmms(str(folder), **settings)
-    made.task_dict = {"task": {"test": DOCUMENTS}}
+    made = plug_in.JanusLmms(str(folder), protocols=str(folder / "protocols"), **settings)
+    rotated = [{"index": index, **document} for index, document in zip((3, 7, 1_000_003), DOCUMENTS, strict=True)]
+    made.task_dict = {"task": {"test": DOCUMENTS}, "mmbench": {"test": rotated}}
     return made
 
 
@@ -102,6 +106,30 @@ def test_the_protocol_is_stamped(plug_in, folder):
     plain = model(plug_in, folder).protocol
     assert plain["roles"] == ("<|User|>", "<|Assistant|>") and plain["system"] == ""
     assert model(plug_in, folder, system_prompt="Be brief.").protocol["system"] == "Be brief."
+
+
+def test_a_file_for_each_task_says_what_was_asked_and_how(plug_in, folder):
+    made = model(plug_in, folder)
+    settings = {"max_new_tokens": 2, "until": ["\n"]}
+    asked = [request("is there a cat", n, settings) for n in range(2)]
+    made.generate_until([*asked, *(request("A or B", n, settings, "mmbench") for n in (0, 2))])
+
+    def stamp(task="task"):
+        return json.loads((folder / "protocols" / f"{task}.json").read_text())
+
+    first = stamp()
+    assert first["split"] == "test" and first["requests"] == 2 and first["first_prompt"] == "is there a cat"
+    assert first["settings"] == {"max_new_tokens": "2", "until": "['\\n']"}
+    assert first["roles"] == ["<|User|>", "<|Assistant|>"] and first["weights_sha256"] == weights_sha256(folder)
+    assert not first["circular"] and stamp("mmbench")["circular"], "row 1000003 is question 3 in another order"
+    made.generate_until(asked[::-1])
+    assert stamp()["prompts_sha256"] == first["prompts_sha256"], "whatever the order"
+    made.loglikelihood([request("is there a cat", 0, "yes"), request("is there a dog", 1, "yes")])
+    assert stamp()["prompts_sha256"] != first["prompts_sha256"] and stamp()["settings"] == {}
+
+
+def test_protocols_lie_with_the_runs_by_default(plug_in, folder):
+    assert plug_in.JanusLmms(str(folder)).protocols == Path("runs/lmms_eval") / folder.name
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dualsight.bench.provenance import weights_sha256
 from dualsight.bench.questions import answers, evaluate
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.cli import main
@@ -71,8 +72,10 @@ def test_from_the_command_line(tmp_path, capsys):
     task, _ = chat_task(vlm, tmp_path / "data.jsonl", "exact")
     save_memory(VisMem(task.vlm, task.delimiters, CONFIG), tmp_path / "memory")
     command = ["eval", "--suite=questions", f"--vlm={vlm}", f"--data={tmp_path / 'data.jsonl'}", "--memory=always"]
-    main([*command, f"--model={tmp_path / 'memory'}"])
+    main([*command, f"--model={tmp_path / 'memory'}", f"--out={tmp_path / 'r.json'}"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("overall=")
+    judged = json.loads((tmp_path / "r.json").read_text())["config"]
+    assert judged["weights_sha256"] == {"vlm": weights_sha256(vlm), "model": weights_sha256(tmp_path / "memory")}
     with pytest.raises(SystemExit):
         main(command)
     assert "--vlm FOLDER --model MEMORY --data FILE" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dualsight.bench.provenance import weights_sha256
 from dualsight.bench.talks import Played, evaluate, evaluate_folder, last_line, play, play_all, summary, take_views
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.cli import VISMEM, main
@@ -121,8 +122,12 @@ def test_a_seed_makes_one_test_set(memory, tmp_path):
 def test_a_folder_is_evaluated(memory, tmp_path, capsys):
     save_policy(memory.vlm, SMALL, tmp_path / "policy")
     save_memory(memory, tmp_path / "memory")
-    result = evaluate_folder(tmp_path, "always", 5, talks=4)
+    result = evaluate_folder(tmp_path, "always", 5, talks=4, out=tmp_path / "a.json")
     assert result.calls == {"color": 1.0}
+    written = json.loads((tmp_path / "a.json").read_text())
+    weights = written["config"]["weights_sha256"]
+    assert weights == {part: weights_sha256(tmp_path / part) for part in ("policy", "memory")}
+    assert weights["policy"] != weights["memory"] and written["versions"]["torch"]
     assert "memory always" in capsys.readouterr().out
 
 

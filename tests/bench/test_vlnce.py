@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dualsight.bench.vlnce import DifferentRun, evaluate, read_records, shard, summarise
+from dualsight.bench.provenance import DifferentRun
+from dualsight.bench.vlnce import evaluate, read_records, shard, summarise
 from dualsight.data.files import NotWritten
 from dualsight.envs.box_room import open_box
 from dualsight.envs.house_env import HouseEnvironment

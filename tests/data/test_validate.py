@@ -8,7 +8,11 @@ import pytest
 from chat_files import CHAT, DRAWING, LLAVA, TEXT, bomb, encoded, write_images, write_jsonl, write_tar
 from rich.console import Console
 
+from dualsight.checkpoints.janus import save_pretrained
+from dualsight.cli import main
+from dualsight.data.rows import kind_of
 from dualsight.data.validate import Spread, validate, validate_data
+from tests.models.janus_tiny import tiny
 
 BAD = {
     2: (b"{", "is not JSON"),
@@ -85,6 +89,43 @@ def test_lists_columns_and_roots(tmp_path):
     assert (report.rows, report.bad, report.kinds["generation"]) == (3, 1, 2)
     assert "a.json, entry 2: image '../../c.png' leads out of" in report.problems[0]
     assert validate(path).bad == 3
+
+
+def test_rows_that_are_too_long_for_training_are_named(tmp_path, capsys):
+    write_images(tmp_path)
+    path = write_jsonl(tmp_path / "a.jsonl", CHAT, TEXT, DRAWING)
+    lengths = {"understanding": 600, "text": 30, "generation": 577}
+    report = validate(path, tokens=lambda example: lengths[kind_of(example)], capacity=580)
+    assert (report.rows, report.bad) == (3, 1) and report.tokens == Spread(2, 607, 30, 577)
+    assert "a.jsonl, line 1: has 600 tokens, a packed row 580" in report.problems[0]
+    assert validate(path, tokens=lambda example: 580, capacity=580).bad == 0
+
+
+def test_the_command_counts_the_tokens_of_a_model(tmp_path, capsys):
+    write_images(tmp_path)
+    path = write_jsonl(tmp_path / "a.jsonl", CHAT, TEXT, DRAWING)
+    model, processor = tiny()
+    save_pretrained(model, processor, tmp_path / "janus")
+    command = ["data", "validate", str(path), f"--model={tmp_path / 'janus'}"]
+    main(command)
+    assert "tokens" in capsys.readouterr().out
+    longest = len(processor.drawing(DRAWING["prompt"])) + processor.config.drawn_tokens
+    with pytest.raises(SystemExit):
+        main([*command, f"--capacity={longest - 1}"])
+    assert f"a.jsonl, line 3: has {longest} tokens, a packed row {longest - 1}" in capsys.readouterr().out
+
+
+def test_the_command_reads_foreign_columns_and_places(tmp_path, capsys):
+    write_images(tmp_path / "pictures")
+    path = write_jsonl(tmp_path / "a.jsonl", {"text": "x", "file": "a.png", "more": 1})
+    columns = '--columns={"prompt": "text", "image": "file"}'
+    main(["data", "validate", str(path), columns, f"--images={tmp_path / 'pictures'}", f"--root={tmp_path}"])
+    assert "1, all good" in capsys.readouterr().out
+    (tmp_path / "walks").mkdir()
+    (tmp_path / "walks/annotations.json").write_text("[]")
+    with pytest.raises(SystemExit):
+        main(["data", "validate", str(tmp_path / "walks"), columns])
+    assert "are for conversations" in capsys.readouterr().err
 
 
 def test_nothing_there(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dualsight.checkpoints.codecs import save_codec
 from dualsight.checkpoints.janus import from_pretrained, save_pretrained
@@ -56,6 +57,32 @@ def test_scenes_are_there_by_name(scenes):
     assert isinstance(scenes["understanding"][3], Conversation)
     assert isinstance(scenes["generation"][3], Drawing)
     assert open_sources(["scenes"], seed=1)["generation"][3].prompt != scenes["generation"][3].prompt
+
+
+def test_files_of_foreign_columns_are_read_and_named(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "pictures/a.png")
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a red cat", "file": "a.png"}\n' * 2)
+    columns = {"prompt": "text", "image": "file"}
+    found = open_sources([str(path), "scenes"], columns=columns, images=tmp_path / "pictures")["generation"]
+    assert found[1].prompt == "a red cat"
+    assert [found.where(index) for index in (1, 2)] == [f"{path}, line 2", ""], "scenes have no file"
+
+
+def test_train_janus_reads_them(tmp_path, janus, capsys):
+    save_pretrained(*janus, tmp_path / "janus")
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a red star", "file": "../a.png"}\n')
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "pictures").mkdir()
+    command = ["train", "janus", f"--init={tmp_path / 'janus'}", f"--data={path}", f"--out={tmp_path / 'out'}"]
+    command += ['--columns={"prompt": "text", "image": "file"}', f"--images={tmp_path / 'pictures'}", "--steps=1"]
+    with pytest.raises(SystemExit):
+        main([*command, f"--root={tmp_path / 'pictures'}"])
+    assert "leads out of" in capsys.readouterr().err
+    main([*command, "--batch=1", "--recipe=tiny"])
+    assert (tmp_path / "out/model.safetensors").exists()
 
 
 def test_sources_stand_one_after_the_other():

@@ -1,5 +1,6 @@
 """Janus learns: what each stage teaches which parameters, from batches that follow from the seed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from PIL import Image
 
 from dualsight.checkpoints.janus import from_pretrained
 from dualsight.models.janus import IGNORE, JanusBatch
-from dualsight.train.janus_data import JanusCollate, JanusPlan
+from dualsight.train.janus_data import JanusCollate, JanusPlan, place_of
+from dualsight.train.janus_sources import Concatenation, open_sources
 from dualsight.train.janus_stages import (
     CODECS,
     ENCODER,
@@ -134,6 +136,23 @@ def test_a_packed_batch_has_the_losses_of_its_examples(janus):
 def test_an_example_that_is_too_long_shows_its_beginning(janus):
     with pytest.raises(ValueError, match=r"has \d+ tokens, a row 20; it begins 'a red cat'"):
         JanusCollate(janus[1], 20)([SOURCES["generation"][0]], no_dice())
+
+
+def test_an_example_that_cannot_be_learnt_is_named_with_its_file_and_row(janus, tmp_path):
+    rows = [{"prompt": prompt, "image": "a.png"} for prompt in ("a red cat", "a dog " * 30)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    sources = open_sources(["scenes", str(path)])
+    drawings = {"generation": Concatenation(sources["generation"].sources[1:])}
+    collate = JanusCollate(janus[1], 60)
+    assert collate.tokens(drawings["generation"][0]) == len(collate.encode(drawings["generation"][0], no_dice()).ids)
+    with pytest.raises(ValueError, match=r"mine\.jsonl, line 2: an example has \d+ tokens, a row 60"):
+        JanusPlan(drawings, {"generation": 2}, 2, 1, 0, collate)[0]
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"mine\.jsonl, line [12]: .*a\.png"):
+        JanusPlan(drawings, {"generation": 2}, 2, 1, 0, JanusCollate(janus[1], 600))[0]
+    assert place_of(sources["generation"], 3) == "", "scenes have no file"
 
 
 def test_a_batch_is_a_function_of_its_number(janus):

@@ -2,9 +2,13 @@
 
 Each row of ``dpg_bench.csv`` is a question about the picture of a prompt: ``item_id, text, proposition_id, dependency,
 category_broad, question_natural_language`` (other columns are left alone). A question whose answer depends on others
-(``dependency``: their ids, 0 for none) counts as no where one of those is no: nobody asks for the colour of a dog that
-is not there. A picture's score is the share of its questions with yes, the overall score the mean over pictures. The
-published scores use mPLUG-large as the judge; its name stands in the result.
+(``dependency``: their ids, 0 for none) counts as no where one of those counts as no: nobody asks for the colour of a
+dog that is not there. A picture's score is the share of its questions with yes, the overall score the mean over
+pictures. The score of a category is the share of yes as the judge said it, before dependencies.
+
+The rules are those of the published scorer, without three slips of it: it leaves out the first row of the file (and
+with it the first prompt, if a question of that depends on it), takes categories from the last picture of a prompt only,
+and leaves out pictures at which it fails. It judges with mPLUG-large; the name of yours stands in the result.
 """
 
 from __future__ import annotations
@@ -81,15 +85,20 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def settle(questions: Sequence[Question], said: Sequence[bool]) -> list[bool]:
-    """The answers, with no wherever a question depends on one that the judge denied.
+    """The answers, with no wherever a question depends on one that is no, be it by this rule.
+
+    As in the published scorer it goes through the questions once, in their order: a no passes on to all that come
+    behind it, but a question that stands before those it depends on sees what the judge said.
 
     Raises:
         ValueError: there are not as many answers as questions.
     """
     if len(said) != len(questions):
         raise ValueError(f"{len(questions)} questions were asked, {len(said)} answers came back")
-    yes = {question.number for question, answer in zip(questions, said, strict=True) if answer}
-    return [question.number in yes and yes.issuperset(question.depends_on) for question in questions]
+    yes = {question.number: bool(answer) for question, answer in zip(questions, said, strict=True)}
+    for question in questions:
+        yes[question.number] &= all(yes[number] for number in question.depends_on)
+    return [yes[question.number] for question in questions]
 
 
 def evaluate(
@@ -99,15 +108,22 @@ def evaluate(
     out: Path,
     images: int = 4,
     seed: int = 0,
+    drawing: dict | None = None,
     config: dict | None = None,
 ) -> dict:
     """Draw ``images`` pictures of each prompt into ``out/images`` and have them judged. Run again, it draws what is
     missing.
 
+    Args:
+        drawing: what draws, plain JSON: weights and settings. Pictures by others in ``out`` are refused.
+        config: whatever else the result should say, plain JSON.
+
     Returns:
-        The content of ``out/results.json``: ``overall`` (mean over pictures), ``categories`` (shares of questions).
+        The content of ``out/results.json``: ``overall`` (mean over pictures, dependencies counted), ``categories``
+        (shares of questions, as the judge answered).
 
     Raises:
+        DifferentRun: ``out`` holds pictures of other prompts, seeds or weights.
         ValueError: ``draw`` or ``judge`` returned another number than it was asked for.
     """
     wanted = [
@@ -115,22 +131,24 @@ def evaluate(
         for number, prompt in enumerate(prompts)
         for n in range(images)
     ]
-    draw_missing(draw, wanted)
+    draw_missing(draw, wanted, out, {"seed": seed, "images_per_prompt": images, **(drawing or {})})
     by_category: dict[str, list[bool]] = defaultdict(list)
-    shares = []
+    shares, right, count = [], 0, 0
     for number, item in enumerate(wanted):
         questions = prompts[number // images].questions
-        answers = settle(questions, judge(read_frame(item.path), [question.text for question in questions]))
+        said = judge(read_frame(item.path), [question.text for question in questions])
+        answers = settle(questions, said)
+        right, count = right + sum(answers), count + len(answers)
         shares.append(100 * sum(answers) / len(answers))
-        for question, answer in zip(questions, answers, strict=True):
-            by_category[question.category].append(answer)
+        for question, answer in zip(questions, said, strict=True):
+            by_category[question.category].append(bool(answer))
     categories: dict[str, Score] = {name: score(sum(yes), len(yes)) for name, yes in by_category.items()}
     result = {
-        "protocol": {"name": "dpg", "version": 1, "images_per_prompt": images},
+        "protocol": {"name": "dpg", "version": 2, "images_per_prompt": images},
         "seed": seed,
-        "overall": score(sum(map(sum, by_category.values())), sum(map(len, by_category.values())), mean_of=shares),
+        "overall": score(right, count, mean_of=shares),
         "categories": categories,
-        "config": config or {},
+        "config": {**(config or {}), **(drawing or {})},
     }
     write_result(out / "results.json", result)
     return result

@@ -2,17 +2,69 @@
 
 FID (Heusel et al., arXiv:1706.08500) is this distance in the features of an Inception network; in other features it
 is another number, so a result names its features. Everything is in float64.
+
+`compare_folders` is the work behind ``dualsight fid A B --features module:function``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import track
+
+from dualsight.bench.prompted import read_frame
+from dualsight.types import Frame
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+"""Files that are images."""
 
 Features = NDArray[np.float64]
 """(N, D): a row for each image."""
+Extractor = Callable[[Sequence[Frame]], Features]
+"""Images (H, W, 3) uint8, which may differ in size -> their features."""
+
+
+def compare_folders(a: Path, b: Path, extractor: Extractor, batch: int = 32) -> dict:
+    """The Frechet distance between the images in two folders and in the folders inside them.
+
+    Args:
+        batch: images that ``extractor`` gets at once.
+
+    Returns:
+        ``fid``, and how many images there are: ``images``.
+
+    Raises:
+        ValueError: a folder holds fewer than two images, or ``extractor`` does not give a row for each.
+        OSError: there is no such folder, or an image cannot be read.
+    """
+    files = [_images(a), _images(b)]  # both are looked at before the first is read
+    sets = [_features(found, extractor, batch) for found in files]
+    return {"fid": frechet_distance(*sets), "images": [len(found) for found in files]}
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images in a folder, in the order of their names."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder; expected one with images ({', '.join(SUFFIXES)})")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if len(found) < 2:
+        count = "one image" if found else "no images"
+        raise ValueError(f"{folder} holds {count} ({', '.join(SUFFIXES)}); at least two are needed")
+    return found
+
+
+def _features(files: Sequence[Path], extractor: Extractor, batch: int) -> Features:
+    parts = []
+    for start in track(range(0, len(files), batch), f"looking at {files[0].parent.name}", transient=True):
+        frames = [read_frame(path) for path in files[start : start + batch]]
+        found = np.asarray(extractor(frames), np.float64)
+        if found.ndim != 2 or len(found) != len(frames):
+            raise ValueError(f"{len(frames)} images were given, features {found.shape} came back; expected a row each")
+        parts.append(found)
+    return np.concatenate(parts)
 
 
 def frechet_distance(a: Features, b: Features) -> float:

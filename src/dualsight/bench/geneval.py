@@ -7,10 +7,13 @@ Each line of ``evaluation_metadata.jsonl`` says what a picture has to show::
      "exclude": [{"class": "cat", "count": 2}]}
 
 A picture is right when, of every class in ``include``, at least so many objects are found, so many of them in that
-colour, and one of them in that relation to every object of the entry that ``position`` points to; and when of no class
+colour, and each of them in that relation to every object of the entry that ``position`` points to; and when of no class
 in ``exclude`` so many are found. The score of a tag is the share of right pictures, the overall score the mean over
-tags. The published scores use a Mask2Former detector and a CLIP colour classifier, at thresholds of their own: numbers
-are comparable only where the detector is the same, so its name stands in the result.
+tags.
+
+The rules are those of the published scorer: an object counts above a score of 0.3, in prompts of the tag ``counting``
+above 0.9, and of one class the 16 surest. It finds objects with Mask2Former and tells colours with CLIP: numbers are
+comparable only where the detector is the same, so its name stands in the result.
 """
 
 from __future__ import annotations
@@ -29,10 +32,26 @@ from dualsight.bench.scores import Score, score, write_result
 from dualsight.data.files import replacing
 from dualsight.types import Frame
 
+THRESHOLD, COUNTING_THRESHOLD = 0.3, 0.9
+"""Objects count above this score of the detector; the second is for the tag ``counting``."""
+MOST = 16
+"""Objects of one class that count at most, the surest."""
 NEAR = 0.1
 """Centres closer than this share of the two objects' sizes stand in no relation."""
 CLEAR = 0.5
-"""A direction counts from this component of its unit vector on: up to 60 degrees to either side."""
+"""A direction counts from this share of the distance of the centres on, after what is near was taken from it: up to 60
+degrees to either side, less for objects that are large for their distance."""
+
+PROTOCOL = {
+    "name": "geneval",
+    "version": 2,
+    "threshold": THRESHOLD,
+    "counting_threshold": COUNTING_THRESHOLD,
+    "max_objects": MOST,
+    "position_threshold": NEAR,
+}
+"""What a number of this suite means; the version goes up whenever the rules change. Version 1 had no thresholds, and
+took a direction as a share of what is beyond what is near."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +62,13 @@ class Detected:
     box: tuple[float, float, float, float]
     """Left, top, right, bottom, in pixels."""
     score: float = 1.0
+    """How sure the detector is, from 0 to 1. One that does not tell counts everything that it returns."""
     color: str = ""
     """As a word; detectors that do not tell leave it empty, and no prompt with colours is ever right."""
 
 
 Detector = Callable[[Frame, Sequence[str]], Sequence[Detected]]
-"""A picture and the classes asked for -> what was found, after the detector's own threshold."""
+"""A picture and the classes asked for -> what was found, with scores: what is unsure is left out here, by `counted`."""
 
 
 @dataclass(frozen=True)
@@ -119,25 +139,32 @@ def _prompt(row: Mapping[str, Any], line: str) -> Prompt:
 
 
 def relations(a: Detected, b: Detected) -> set[str]:
-    """Where ``a`` lies as seen from ``b``: left of, right of, above or below, or two of them; none if they overlap."""
+    """Where ``a`` lies as seen from ``b``: left of, right of, above or below, or two of them; none if they are near."""
     (x0, y0, x1, y1), (u0, v0, u1, v1) = a.box, b.box
     offset = np.array([x0 + x1 - u0 - u1, y0 + y1 - v0 - v1]) / 2
     sizes = np.array([x1 - x0 + u1 - u0, y1 - y0 + v1 - v0])
-    offset = np.sign(offset) * np.maximum(np.abs(offset) - NEAR * sizes, 0)
-    length = np.linalg.norm(offset)
-    if length < 1e-3:
+    beyond = np.sign(offset) * np.maximum(np.abs(offset) - NEAR * sizes, 0)
+    if np.abs(beyond).max() < 1e-3:
         return set()
-    dx, dy = offset / length
+    dx, dy = beyond / np.linalg.norm(offset)  # GenEval's: of the whole distance, not of what is beyond
     there = {"left of": dx < -CLEAR, "right of": dx > CLEAR, "above": dy < -CLEAR, "below": dy > CLEAR}
     return {word for word, holds in there.items() if holds}
+
+
+def counted(tag: str, found: Sequence[Detected]) -> dict[str, list[Detected]]:
+    """The objects that count for a prompt of that tag, by class, the surest first."""
+    threshold = COUNTING_THRESHOLD if tag == "counting" else THRESHOLD
+    objects: dict[str, list[Detected]] = defaultdict(list)
+    for thing in sorted(found, key=lambda thing: -thing.score):
+        if thing.score > threshold and len(objects[thing.label]) < MOST:
+            objects[thing.label].append(thing)
+    return objects
 
 
 def mistakes(prompt: Prompt, found: Sequence[Detected]) -> list[str]:
     """What is wrong with a picture in which ``found`` was found; empty if it is right."""
     wrong: list[str] = []
-    objects: dict[str, list[Detected]] = defaultdict(list)
-    for thing in sorted(found, key=lambda thing: -thing.score):
-        objects[thing.label].append(thing)
+    objects = counted(prompt.tag, found)
     groups: list[list[Detected]] = []
     for entry in prompt.include:
         there = objects[entry.label][: entry.count]
@@ -171,15 +198,21 @@ def evaluate(
     out: Path,
     images: int = 4,
     seed: int = 0,
+    drawing: dict | None = None,
     config: dict | None = None,
 ) -> dict:
     """Draw ``images`` pictures of each prompt into ``out/images`` (GenEval's own layout, so that its scorer reads them,
     too) and judge them. Run again, it draws what is missing.
 
+    Args:
+        drawing: what draws, plain JSON: weights and settings. Pictures by others in ``out`` are refused.
+        config: whatever else the result should say, plain JSON.
+
     Returns:
         The content of ``out/results.json``: ``overall``, ``categories`` (by tag), and the mistakes of every picture.
 
     Raises:
+        DifferentRun: ``out`` holds pictures of other prompts, seeds or weights.
         ValueError: ``draw`` returned another number of pictures than it was asked for.
     """
     folders = [out / "images" / f"{number:05d}" for number in range(len(prompts))]
@@ -188,7 +221,7 @@ def evaluate(
         for number, (folder, prompt) in enumerate(zip(folders, prompts, strict=True))
         for n in range(images)
     ]
-    draw_missing(draw, wanted)
+    draw_missing(draw, wanted, out, {"seed": seed, "images_per_prompt": images, **(drawing or {})})
     for folder, prompt in zip(folders, prompts, strict=True):
         with replacing(folder / "metadata.jsonl") as temporary:
             temporary.write_text(prompt.line + "\n", encoding="utf-8")
@@ -202,14 +235,14 @@ def evaluate(
         pictures.append({"file": str(item.path.relative_to(out)), "prompt": prompt.text, "mistakes": wrong})
     categories: dict[str, Score] = {tag: score(sum(right), len(right)) for tag, right in by_tag.items()}
     result = {
-        "protocol": {"name": "geneval", "version": 1, "images_per_prompt": images},
+        "protocol": {**PROTOCOL, "images_per_prompt": images},
         "seed": seed,
         "overall": score(
             sum(map(sum, by_tag.values())), len(wanted), mean_of=[part["score"] for part in categories.values()]
         ),
         "categories": categories,
         "pictures": pictures,
-        "config": config or {},
+        "config": {**(config or {}), **(drawing or {})},
     }
     write_result(out / "results.json", result)
     return result

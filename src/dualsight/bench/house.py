@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
+from dualsight.bench.provenance import weights_sha256
 from dualsight.bench.vlnce import evaluate
 from dualsight.envs.house_env import HouseEnvironment
 from dualsight.envs.houses import house_episodes
@@ -68,11 +68,7 @@ def describe_agent(name: str, control: str, **options: bool) -> dict:
     hash, since it can be trained anew."""
     described = {"agent": Path(name).name, "control": control, **_wanted(options)}
     if name not in SIMPLE:
-        digest = hashlib.sha256()
-        for file in sorted(Path(name).glob("*.safetensors")):
-            with file.open("rb") as weights:
-                digest.update(hashlib.file_digest(weights, "sha256").digest())
-        described["weights_sha256"] = digest.hexdigest()
+        described["weights_sha256"] = weights_sha256(Path(name))
     return described
 
 

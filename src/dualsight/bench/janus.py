@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dualsight.bench import dpg, generation, geneval, understanding
+from dualsight.bench.provenance import weights_sha256
 from dualsight.data.named import function_of
 from dualsight.inference.assistant import Assistant
 from dualsight.types import IMAGE_MARK, Conversation, Frame, Turn
@@ -51,6 +52,7 @@ def evaluate_janus(
 
     Raises:
         ValueError: prompts or judge are missing, or the judge cannot be imported.
+        DifferentRun: ``out`` holds pictures by other weights, with other settings, or of other prompts.
     """
     drawing: dict[str, Any] = {"guidance": guidance, "candidates": candidates}
     if suite in ("geneval", "dpg"):
@@ -60,14 +62,15 @@ def evaluate_janus(
                 "(--judge module:function)"
             )
         looks = function_of(judge, "judge")
-        judging = {"model": str(folder), "judge": judge, "prompts": prompts.name, "dtype": dtype, **drawing}
+        judging = {"model": str(folder), "judge": judge, "prompts": prompts.name}
         benchmark: Any = {"geneval": geneval, "dpg": dpg}[suite]
         wanted = benchmark.read_prompts(prompts)  # before the model, which takes longer to load
         draw = partial(Assistant.from_pretrained(folder, device, dtype).generate_images, **drawing)
-        return benchmark.evaluate(draw, looks, wanted, out, count or 4, seed, judging)
+        drawing |= {"weights_sha256": weights_sha256(folder), "dtype": dtype}
+        return benchmark.evaluate(draw, looks, wanted, out, count or 4, seed, drawing, judging)
     assistant = Assistant.from_pretrained(folder, device, dtype)
     parameters = sum(p.numel() for p in assistant.model.parameters())
-    config = {"model": str(folder), "parameters": parameters, "dtype": dtype}
+    config = {"model": str(folder), "weights_sha256": weights_sha256(folder), "parameters": parameters, "dtype": dtype}
     if suite == "janus-house":
         return understanding.evaluate(
             answering(assistant), count or 100, seed, held_out=held_out, out=out, config=config

@@ -4,12 +4,14 @@
 
 Published figures of Janus hide a protocol: MMBench was asked once per question (no CircularEval), POPE's figure is the
 random split, and Janus-Pro wants other roles than Janus-1.3B (its checkpoint's, here). So a run writes what it did to
-``protocol``: put it beside every number.
+``runs/lmms_eval/MODEL/TASK.json``, a file for each task: put it beside the number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,16 @@ import torch
 from lmms_eval.api.model import lmms  # ty: ignore[import-not-found]
 from lmms_eval.models.registry_v2 import ModelManifest  # ty: ignore[import-not-found]
 
+from dualsight.bench.provenance import weights_sha256
+from dualsight.data.files import write_json
 from dualsight.inference.assistant import Assistant
 from dualsight.inference.text import log_likelihood
 from dualsight.types import IMAGE_MARK, Conversation, Picture, Turn
 
 MANIFEST = ModelManifest(model_id="dualsight_janus", simple_class_path="dualsight.bench.lmms.JanusLmms")
 MOST_TOKENS = 1024
+ROTATED = 1_000_000
+"""MMBench's rows from this ``index`` on ask question ``index % ROTATED`` again, its options in another order."""
 
 
 class JanusLmms(lmms):
@@ -34,6 +40,7 @@ class JanusLmms(lmms):
         batch_size: questions answered side by side; the answers do not depend on it.
         device, dtype: of the model ("cuda", "bfloat16").
         system_prompt: in place of the checkpoint's; "none" for no system prompt.
+        protocols: a folder for the protocol of each task, ``TASK.json``; ``runs/lmms_eval/MODEL`` by default.
 
     Raises:
         ValueError: ``dtype`` is no floating type of torch.
@@ -48,11 +55,13 @@ class JanusLmms(lmms):
         device: str = "cpu",
         dtype: str = "float32",
         system_prompt: str = "",
+        protocols: str = "",
         **unknown: Any,
     ):
         super().__init__()
         if unknown := {name: value for name, value in unknown.items() if value is not None}:
-            raise ValueError(f"unknown model_args {', '.join(unknown)}; known: pretrained, dtype, system_prompt")
+            known = "pretrained, dtype, system_prompt, protocols"
+            raise ValueError(f"unknown model_args {', '.join(unknown)}; known: {known}")
         kind = getattr(torch, dtype, None)
         if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
             raise ValueError(f"dtype is {dtype!r}; expected float32, bfloat16 or float16")
@@ -60,9 +69,13 @@ class JanusLmms(lmms):
         self.batch_size = int(batch_size)
         self.system = {"": None, "none": ""}.get(system_prompt, system_prompt)
         config = self.assistant.processor.config
+        self.circular: set[str] = set()
+        """Tasks whose questions are asked again with their options in another order."""
+        self.protocols = Path(protocols or Path("runs", "lmms_eval", Path(pretrained).resolve().name))
         self.protocol = {
             "dualsight": version("dualsight"),
             "model": pretrained,
+            "weights_sha256": weights_sha256(Path(pretrained)),
             "dtype": dtype,
             "roles": config.roles,
             "system": config.system if self.system is None else self.system,
@@ -83,6 +96,7 @@ class JanusLmms(lmms):
                 talks = [self._asked(*self._question(requests[index])) for index in part]
                 for index, answer in zip(part, self.assistant.chat(talks, **_decoding(settings)), strict=True):
                     answers[index] = _cut(answer, settings.get("until"))
+        self._stamp(requests)
         return [answer or "" for answer in answers]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
@@ -97,14 +111,37 @@ class JanusLmms(lmms):
             talk = self._asked(text, images)
             talk = Conversation((*talk.turns, Turn("assistant", str(continuation))), talk.images, talk.system)
             told.append(log_likelihood(model, processor, talk))
+        self._stamp(requests)
         return told
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
         raise NotImplementedError("tasks of several rounds are not supported for Janus")
 
+    def _stamp(self, requests: Sequence[Any]) -> None:
+        """Write the protocol of each task that was asked."""
+        tasks: dict[tuple[str, str], list[Any]] = {}
+        for request in requests:
+            tasks.setdefault(request.args[-2:], []).append(request)
+        for (task, split), asked in tasks.items():
+            prompts = sorted((str(request.args[3]), request.args[0]) for request in asked)
+            settings = [request.args[1] for request in asked if isinstance(request.args[1], Mapping)]
+            stamp = {
+                "task": task,
+                "split": split,
+                "requests": len(asked),
+                "circular": task in self.circular,
+                "prompts_sha256": hashlib.sha256(json.dumps(prompts).encode()).hexdigest(),
+                "first_prompt": asked[0].args[0],
+                "settings": {name: repr(value) for name, value in settings[0].items()} if settings else {},
+            }
+            write_json(self.protocols / f"{task}.json", {**self.protocol, **stamp})
+
     def _document(self, request: Any) -> Any:
-        *_, document, task, split = request.args
-        return self.task_dict[task][split][document]
+        *_, number, task, split = request.args
+        document = self.task_dict[task][split][number]
+        if _rotated(document):
+            self.circular.add(task)
+        return document
 
     def _question(self, request: Any) -> tuple[str, list[Picture]]:
         """The text, and the images that the task shows with it."""
@@ -117,6 +154,14 @@ class JanusLmms(lmms):
         if unmarked < 0:
             text, unmarked = text.replace(IMAGE_MARK, ""), len(images)
         return Conversation((Turn("user", f"{IMAGE_MARK}\n" * unmarked + text),), tuple(images), self.system)
+
+
+def _rotated(document: Any) -> bool:
+    """Is this a question of MMBench asked again with its options in another order (CircularEval)?"""
+    try:
+        return int(document["index"]) >= ROTATED
+    except (KeyError, TypeError, ValueError, IndexError):
+        return False
 
 
 def _decoding(settings: dict[str, Any]) -> dict[str, Any]:

@@ -68,12 +68,14 @@ def evaluate(
     batch: int = 8,
     seed: int = 0,
     out: Path | None = None,
+    config: dict | None = None,
 ) -> dict:
     """Ask all rows in one mode.
 
     Args:
         reward: an answer is right where it gives more than a half.
         out: a file for the result.
+        config: what was judged, plain JSON.
 
     Returns:
         ``overall``, with its interval; ``calls`` of a question, by kind; ``tokens`` and ``seconds`` of an answer.
@@ -97,6 +99,7 @@ def evaluate(
         "calls": {kind: sum(one.calls[n] for one in said) / count for n, kind in enumerate(KINDS)},
         "tokens": sum(one.tokens for one in said) / count,
         "seconds": (time.perf_counter() - began) / count,
+        "config": config or {},
     }
     if out is not None:
         write_result(out, result)

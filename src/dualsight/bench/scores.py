@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from dualsight.bench.vlnce import versions
+from dualsight.bench.provenance import versions
 from dualsight.data.files import write_json
 from dualsight.envs.metrics import wilson
 

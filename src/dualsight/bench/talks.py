@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from dualsight.bench.provenance import weights_sha256
+from dualsight.bench.scores import write_result
 from dualsight.checkpoints.vismem import load_memory
-from dualsight.data.files import write_json
 from dualsight.data.gridtalk import GridTalk
 from dualsight.data.housetalk import HouseTalk, write_views
 from dualsight.data.talks import ANSWER, ASKED, MARK, Talk, gaps
@@ -223,7 +224,7 @@ def _percent(those: Sequence[bool]) -> float:
 
 def evaluate(
     memory: VisMem, config: PolicyConfig, mode: str, seed: int, talks: int = 512, sentences: int = 0,
-    out: Path | None = None,
+    out: Path | None = None, judged: dict | None = None,
 ) -> Result:  # fmt: skip
     """A fresh test set, drawn from ``seed``, in one mode.
 
@@ -231,11 +232,12 @@ def evaluate(
         mode: see `Mode.parse`, or `RELOOK`, or with `LONE` among its words.
         sentences: of a talk; see `sentences_of` for the default.
         out: a file for the figures.
+        judged: what was judged, plain JSON.
     """
     sentences = sentences or sentences_of(config)
     result = summary(play_all(memory, config, mode, seed, talks, sentences), mode, seed)
     if out:
-        write_json(out, _without_nan(asdict(result)) | {"sentences": sentences})
+        write_result(out, _without_nan(asdict(result)) | {"sentences": sentences, "config": judged or {}})
     return result
 
 
@@ -284,7 +286,9 @@ def evaluate_folder(
         if isinstance(config.task, HouseTalk):
             take_views(Path(views), seed, config.task.view)
             config = replace(config, task=with_views(config.task, Path(views)))
-        result = evaluate(memory, config, mode, seed, talks, out=out)
+        weights = {part: weights_sha256(folder / part) for part in ("policy", "memory")}
+        judged = {"model": str(folder), "weights_sha256": weights}
+        result = evaluate(memory, config, mode, seed, talks, out=out, judged=judged)
     Console().print(table(result))
     return result
 

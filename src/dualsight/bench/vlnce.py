@@ -17,15 +17,12 @@ episode_instruction) and ours.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import json
 import os
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from dualsight.bench.provenance import claim, versions
 from dualsight.data.files import Log, read_lines, write_json, write_lines
 from dualsight.envs.core import Environment
 from dualsight.envs.metrics import EpisodeMetrics, aggregate
@@ -35,10 +32,6 @@ from dualsight.types import Episode
 
 Key = tuple[str, str, str]
 """What makes an episode the same one: scene, episode id, instruction (as in the released evaluation)."""
-
-
-class DifferentRun(ValueError):
-    """The folder holds the episodes of another protocol or agent."""
 
 
 def evaluate(
@@ -66,7 +59,7 @@ def evaluate(
         NotWritten: the disk is full; what was written stays, and the same call goes on from there.
     """
     out, protocol = Path(out), envs[0].protocol
-    _claim(out, {"protocol": protocol.to_dict(), "config": config or {}})
+    claim(out, {"protocol": protocol.to_dict(), "config": config or {}}, "episodes")
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     mine = shard(episodes, rank, world)
     done = read_records(out)
@@ -147,42 +140,3 @@ def summarise(out: Path, episodes: Sequence[Episode], protocol: Protocol, config
     write_lines(out / "episodes.jsonl", records)
     write_json(out / "results.json", results)
     return results
-
-
-def versions() -> dict[str, str | None]:
-    """What the numbers were made with; ``git`` is the revision of a checkout, None for an installed package."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "git": _git_revision()}
-    for package in ("dualsight", "torch", "transformers", "numpy", "numba"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
-
-
-def _claim(out: Path, run: dict) -> None:
-    """Write down what the folder is for, or check that it is for this."""
-    path = out / "run.json"
-    run = json.loads(json.dumps(run))  # tuples become lists, as they do in the file
-    if not path.exists():
-        write_json(path, run)
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    differing = [
-        f"{part}.{name} is {run[part].get(name)!r}, was {before[part].get(name)!r}"
-        for part in run
-        for name in sorted(run[part].keys() | before[part].keys())
-        if run[part].get(name) != before[part].get(name)
-    ]
-    if differing:
-        raise DifferentRun(f"{out} holds the episodes of another run: {'; '.join(differing)}. Choose another folder")
-
-
-def _git_revision() -> str | None:
-    if "site-packages" in __file__:
-        return None  # the revision of whatever checkout the environment lies in
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -145,6 +145,26 @@ def from_pretrained(
         CheckpointError: the folder holds no such checkpoint, or a damaged or foreign one; what is wrong is named.
     """
     folder = Path(folder)
+    data, processor = _read_json(folder / "config.json"), load_processor(folder, roles)
+    with init_empty_weights():
+        model = model_of(processor.config)
+    if "vq_config" in data:
+        layout = to_transformers, from_transformers
+    elif data.get("model_type") == "multi_modality" and processor.config.flow:
+        layout = to_official_flow, from_official_flow
+    else:
+        layout = dict, lambda state, names: state
+    _load(model, WeightFiles(folder), dtype, *layout)
+    return model.to(device).eval(), processor
+
+
+def load_processor(folder: str | Path, roles: tuple[str, str] | None = None) -> JanusProcessor:
+    """The processor of a folder in any of the three layouts, without the model.
+
+    Raises:
+        CheckpointError: the folder holds no such checkpoint.
+    """
+    folder = Path(folder)
     data = _read_json(folder / "config.json")
     kind = data.get("model_type")
     try:
@@ -160,16 +180,7 @@ def from_pretrained(
             raise CheckpointError(f"{folder / 'config.json'} has model_type {kind!r}, which is no Janus")
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'} is not a Janus config: {error}") from error
-    with init_empty_weights():
-        model = model_of(config)
-    if "vq_config" in data:
-        layout = to_transformers, from_transformers
-    elif kind == "multi_modality" and config.flow:
-        layout = to_official_flow, from_official_flow
-    else:
-        layout = dict, lambda state, names: state
-    _load(model, WeightFiles(folder), dtype, *layout)
-    return model.to(device).eval(), JanusProcessor(config, tokenizer)
+    return JanusProcessor(config, tokenizer)
 
 
 def model_of(config: JanusConfig) -> Janus | JanusDiT | JanusFlow:

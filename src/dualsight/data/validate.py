@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +59,8 @@ class Report:
     """Length of what the user says in a good row, characters (all its turns together)."""
     answers: Spread = field(default_factory=Spread)
     """Length of what the assistant says in a good row, characters."""
+    tokens: Spread = field(default_factory=Spread)
+    """Of a good row, where they were counted."""
 
 
 def validate(
@@ -69,6 +71,8 @@ def validate(
     images: Path | None = None,
     root: Path | None = None,
     split: str | None = None,
+    tokens: Callable[[Example], int] | None = None,
+    capacity: int = 4096,
     console: Console | None = None,
 ) -> Report:
     """Read every row that `chats.open_data` would give, and decode every image in it.
@@ -78,6 +82,8 @@ def validate(
     Args:
         limit: how many problems the report holds; all are counted.
         columns, images, root, split: as in `chats.open_data`.
+        tokens: how many an example has for the model that is to learn from it; None: they are not counted.
+        capacity: tokens of a packed row. An example of more is bad: training would stop at it.
         console: where a progress bar goes; None: nowhere.
 
     Raises:
@@ -105,7 +111,7 @@ def validate(
             for index in progress.track(numbers, description=file.name) if progress else numbers:
                 report.rows += 1
                 try:
-                    _examine(chats, index, report)
+                    _examine(chats, index, report, tokens, capacity)
                 except ValueError as error:
                     bad(error)
     return report
@@ -128,18 +134,25 @@ def validate_data(path: Path | str, limit: int = 20, **reading: Any) -> int:
     table.add_row("height, pixels", str(report.height))
     table.add_row("prompts, characters", str(report.prompts))
     table.add_row("answers, characters", str(report.answers))
+    if report.tokens.count:
+        table.add_row("tokens", str(report.tokens))
     console.print(table)
     return report.bad
 
 
-def _examine(chats: Chats, index: int, report: Report) -> None:
+def _examine(chats: Chats, index: int, report: Report, tokens: Callable[[Example], int] | None, capacity: int) -> None:
     """Add a row to the report. Raises ValueError, which names the row, when it is bad; nothing is added then."""
     example = chats[index]
     try:
         sizes = [open_picture(picture).size for picture in _images(example)]
+        length = tokens(example) if tokens else 0
+        if length > capacity:
+            raise ValueError(f"has {length} tokens, a packed row {capacity}; shorten it, or raise --capacity")
     except ValueError as error:
         raise ValueError(f"{chats.where(index)}: {error}") from error
     report.kinds[kind_of(example)] += 1
+    if tokens:
+        report.tokens.add(length)
     for width, height in sizes:
         report.width.add(width)
         report.height.add(height)

@@ -44,11 +44,19 @@ class Encoded:
     """Places, and tokens that are not chosen against there."""
 
 
+class BadExample(ValueError):
+    """An example that cannot be learnt from, by its number in the batch."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.number = number
+
+
 class JanusCollate:
     """Makes a batch: encodes examples, and packs them into rows of at most ``capacity`` tokens.
 
     Args:
-        capacity: tokens of a row. An example that is longer is an error that shows its beginning.
+        capacity: tokens of a row. An example that is longer is a `BadExample`; its message shows its beginning.
         caption_drop: share of drawings that lose their caption.
     """
 
@@ -56,12 +64,22 @@ class JanusCollate:
         self.processor, self.capacity, self.caption_drop = processor, capacity, caption_drop
 
     def __call__(self, examples: Sequence[Example], rng: np.random.Generator) -> dict[str, Tensor]:
-        """The fields of a ``JanusBatch``."""
-        encoded = [self.encode(example, rng) for example in examples]
-        for example, tokens in zip(examples, encoded, strict=True):
-            if len(tokens.ids) > self.capacity:
-                raise ValueError(
-                    f"an example has {len(tokens.ids)} tokens, a row {self.capacity}; it begins {_beginning(example)!r}"
+        """The fields of a ``JanusBatch``.
+
+        Raises:
+            BadExample: one is longer than a row, or cannot be encoded; its image does not decode, say.
+        """
+        encoded = []
+        for number, example in enumerate(examples):
+            try:
+                encoded.append(self.encode(example, rng))
+            except ValueError as error:
+                raise BadExample(number, str(error)) from error
+            if (length := len(encoded[-1].ids)) > self.capacity:
+                raise BadExample(
+                    number,
+                    f"an example has {length} tokens, a row {self.capacity}; it begins {_beginning(example)!r}. "
+                    "`dualsight data validate --model --capacity` names all that are too long",
                 )
         rows = pack([len(tokens.ids) for tokens in encoded], self.capacity).sequences
         ordered = [encoded[index] for row in rows for index in row]
@@ -87,6 +105,12 @@ class JanusCollate:
         if canvases:
             batch["canvases"] = torch.stack(canvases)
         return batch
+
+    def tokens(self, example: Example) -> int:
+        """How many an example takes of a row; no image is prepared."""
+        if isinstance(example, Drawing):
+            return len(self.processor.drawing(example.prompt)) + self.processor.config.drawn_tokens
+        return len(self.processor.conversation(example)[0])
 
     def encode(self, example: Example, rng: np.random.Generator) -> Encoded:
         """One example as tokens."""
@@ -154,6 +178,12 @@ def _beginning(example: Example) -> str:
     return text[:60]
 
 
+def place_of(examples: Examples, index: int) -> str:
+    """File and row of an example, as its source names it; empty for generated ones."""
+    where = getattr(examples, "where", None)
+    return where(index) if where else ""
+
+
 class JanusPlan(Dataset):
     """Batch number ``i`` of a run, for every ``i``: its examples and its dice follow from the seed alone.
 
@@ -183,4 +213,9 @@ class JanusPlan(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         picks = self.mixture.picks(index)
         examples = [self.sources[cast(Kind, pick.source)][pick.index] for pick in picks]
-        return self.collate(examples, np.random.default_rng((self.seed, index)))
+        try:
+            return self.collate(examples, np.random.default_rng((self.seed, index)))
+        except BadExample as error:
+            pick = picks[error.number]
+            place = place_of(self.sources[cast(Kind, pick.source)], pick.index)
+            raise ValueError(f"{place}: {error}" if place else str(error)) from error

@@ -12,11 +12,11 @@ anything else           a file or folder of conversations and drawings (``data.c
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from dualsight.pathways.dit import TINY as TINY_DIT
 from dualsight.pathways.vae import VAE, DiffusersVAE, PretrainedVAE
 from dualsight.pathways.vq import VQTokenizer
 from dualsight.pictures import open_picture
+from dualsight.train.janus_data import place_of
 from dualsight.types import Conversation, Drawing, Examples, Frame
 
 ENDLESS = 1_000_000
@@ -59,28 +60,37 @@ class Concatenation:
         return self.ends[-1] if self.ends else 0
 
     def __getitem__(self, index: int) -> Conversation | Drawing:
+        part, within = self._place(index)
+        return part[within]
+
+    def where(self, index: int) -> str:
+        """File and row of an example; empty for generated ones."""
+        return place_of(*self._place(index))
+
+    def _place(self, index: int) -> tuple[Examples, int]:
         part = bisect_right(self.ends, index)
-        return self.sources[part][index - (self.ends[part - 1] if part else 0)]
+        return self.sources[part], index - (self.ends[part - 1] if part else 0)
 
 
-def open_sources(names: Sequence[str], size: int = 64, seed: int = 0) -> dict[Kind, Examples]:
+def open_sources(names: Sequence[str], size: int = 64, seed: int = 0, **reading: Any) -> dict[Kind, Examples]:
     """Examples by kind from the sources named; those that share a kind stand one after the other.
 
     Args:
         size: pixels of generated scenes.
         seed: of generated examples.
+        reading: of files: ``columns``, ``images``, ``root`` and ``split`` of `chats.open_data`.
 
     Raises:
         ValueError, OSError: a name is neither of the above nor readable; the reader's error says why.
     """
     found: dict[Kind, list[Examples]] = {}
     for name in names:
-        for kind, examples in _open(name, size, seed).items():
+        for kind, examples in _open(name, size, seed, reading).items():
             found.setdefault(kind, []).append(examples)
     return {kind: Concatenation(sources) for kind, sources in found.items()}
 
 
-def _open(name: str, size: int, seed: int) -> dict[Kind, Examples]:
+def _open(name: str, size: int, seed: int, reading: Mapping[str, Any]) -> dict[Kind, Examples]:
     if name == "scenes":
         return {
             "understanding": SceneConversations(ENDLESS, seed, size),
@@ -94,7 +104,7 @@ def _open(name: str, size: int, seed: int) -> dict[Kind, Examples]:
         if kind == "rooms":
             found["generation"] = RoomDrawings(pictures, many, seed)
         return found
-    return dict(by_kind(open_data(name)))
+    return dict(by_kind(open_data(name, **reading)))
 
 
 def pictures_of(sources: dict[Kind, Examples]) -> Examples:
