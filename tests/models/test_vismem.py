@@ -194,6 +194,30 @@ def test_a_wrong_image_needs_another_row(memory, family, batch):
         score(memory, whole, alone, "wrong-image")
 
 
+@pytest.mark.parametrize("content", ["wrong-image", "wrong-question"])
+def test_what_is_wrong_is_of_another_prompt_and_not_of_a_copy(memory, family, batch, content):
+    """Three answers to each prompt: what enters is what each answer would get beside one answer to the other prompt."""
+    entered = []
+
+    def keep(rows, latents):
+        entered.extend(zip(rows, latents, strict=True))
+        return latents
+
+    options = {"max_new_tokens": 4, "do_sample": False}
+    memory.generate_with_trace(f"always+short+{content}", latents=keep, **batch, **options, num_return_sequences=1)
+    alone = dict(entered)
+    entered.clear()
+    torch.manual_seed(0)
+    many = options | {"do_sample": True, "num_return_sequences": 3}
+    memory.generate_with_trace(f"always+short+{content}", latents=keep, **batch, **many)
+    assert sorted(row for row, _ in entered) == list(range(6))
+    for row, latents in entered:  # nothing was said yet: all copies get what the one answer gets
+        torch.testing.assert_close(latents, alone[row // 3], atol=1e-5, rtol=0)
+    alone = only(batch, family, 0)
+    with pytest.raises(ValueError, match="at least two rows"):
+        memory.generate(f"always+{content}", **alone, **many)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_reach_the_former_that_was_called_and_nothing_frozen(memory, vlm, batch, kind):
     sequences, _ = rollout(memory, batch, f"always+{kind}", tokens=12)

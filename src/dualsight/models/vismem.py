@@ -419,6 +419,9 @@ class Stream:
             copies: sequences that are made of each row.
             latents: see `Latents`.
             looks: is given the weights of every second look.
+
+        Raises:
+            ValueError: the mode takes memory from the next prompt, and there is none.
         """
         self.memory, self.mode, self.inputs, self.copies = memory, mode, inputs, copies
         self.latents, self._looks = latents, looks
@@ -433,7 +436,13 @@ class Stream:
         self.invocations: list[Invocation] = []
         self._rng = torch.Generator().manual_seed(seed)
         self._pieces: list[tuple[Tensor, ...]] = []
+        self._check(mode.content)
         self._call: tuple[tuple, dict] = ((), {})
+
+    def _check(self, content: str) -> None:
+        """Before anything is read: does the batch have what is to be put in the place of memory?"""
+        if content in ("wrong-image", "wrong-question") and len(self.ids) < 2:
+            raise ValueError(f"memory={content!r} takes it from the next prompt of the batch: read at least two rows")
 
     # --- hooks, in the order of a pass ----------------------------------------------------------------------------
 
@@ -565,12 +574,8 @@ class Stream:
         return memory.long(queries, seen, visual.there[looked], segment)
 
     def _partners(self, rows: list[int], content: str) -> list[int]:
-        """Whose image, or whose question, each row gets."""
-        if self.mode.content != content:
-            return rows
-        if len(self.there) < 2:
-            raise ValueError(f"memory={content!r} takes it from the next row of the batch: read at least two rows")
-        return [(row + 1) % len(self.there) for row in rows]
+        """Whose image, or whose question, each row gets: those of the next prompt. The next row may be a copy."""
+        return [(row + self.copies) % len(self.there) for row in rows] if self.mode.content == content else rows
 
     # What all memories of the images share, made when the first one is called.
 
