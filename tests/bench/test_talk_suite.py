@@ -34,7 +34,7 @@ def talks(count, sentences=9):
 
 @pytest.mark.parametrize(
     "mode", ["off", "learned", "always", "random:0.5", "always+short", "always+wrong-image", "always+wrong-question",
-             "always+noise", "always+constant"],
+             "always+noise", "always+constant", "always+zero", "always+swapped", "always+hidden"],
 )  # fmt: skip
 def test_every_mode_plays(memory, mode):
     played = play(memory, SMALL, talks(3), Mode.parse(mode), 1)

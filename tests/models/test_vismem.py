@@ -7,7 +7,7 @@ import torch
 
 from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening
 from dualsight.memory.vlms import anatomy
-from dualsight.models.vismem import KINDS, Mode, VisMem, VisMemConfig
+from dualsight.models.vismem import CONTENTS, KINDS, Mode, VisMem, VisMemConfig
 from tests.models.tiny_vlms import FAMILIES, VOCABULARY, images, prompts, take, tiny_vlm
 
 CONFIG = VisMemConfig(queries=3, short=2, long=3, width=16, heads=2, rank=4)
@@ -173,13 +173,13 @@ def test_one_kind_only(memory, batch, kind):
 
 
 def test_what_is_put_in_the_place_of_memory_shows(memory, batch):
-    """Wrong images, wrong questions, noise and constants each give other logits, but only behind the first latent."""
+    """Each content gives other logits, but only behind the first latent."""
     sequences, _ = rollout(memory, batch)
     first = int(torch.isin(sequences, torch.tensor(memory.tokens.begin)).long().argmax(1).min())
     first -= batch["input_ids"].shape[1] - 1  # the column of logits whose input is the first begin
     own = score(memory, sequences, batch)
     seen = [own]
-    for content in ("wrong-image", "wrong-question", "noise", "constant", "pooled"):
+    for content in (content for content in CONTENTS if content != "zero"):  # what is constant was not learnt: zeros
         other = score(memory, sequences, batch, content)
         torch.testing.assert_close(other[:, : first + 1], own[:, : first + 1])
         assert all(not torch.allclose(other, known, atol=1e-4) for known in seen), content
@@ -192,6 +192,50 @@ def test_a_wrong_image_needs_another_row(memory, family, batch):
     whole = torch.cat([alone["input_ids"], sequences[:1, batch["input_ids"].shape[1] :]], 1)
     with pytest.raises(ValueError, match="at least two rows"):
         score(memory, whole, alone, "wrong-image")
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_what_is_put_in_the_place_of_memory_is_read_as_it_was_rolled_out(memory, batch, content):
+    if content == "noise":
+        pytest.skip("drawn memory by memory, in the order in which they are formed")
+    sequences, logits = rollout(memory, batch, f"always+{content}", tokens=14)
+    torch.testing.assert_close(score(memory, sequences, batch, content), logits, atol=1e-5, rtol=0)
+
+
+def test_zeros_and_latents_of_the_other_kind(memory, batch):
+    """Two of the three latents of a long memory in the place of a short one, and one of its two again the other way."""
+    tokens, prompt = memory.tokens, batch["input_ids"].shape[1]
+    with torch.no_grad():
+        tokens.rows[2] = tokens.rows[0]  # the token that calls is read, too: only so are the queries the same
+
+    def entered(kind, content):
+        """What enters in the place of one memory behind the prompt."""
+        found = []
+        ids = torch.cat([batch["input_ids"], torch.tensor([memory.written(kind)] * 2)], 1)
+        score(memory, ids, batch, content, latents=lambda rows, latents: found.append(latents) or latents)
+        assert len(found) == 1 and ids[0, prompt] == tokens.begin_of(kind)
+        return found[0]
+
+    short, long = (entered(kind, "learned") for kind in KINDS)
+    torch.testing.assert_close(entered("short", "swapped"), long[:, :2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(entered("long", "swapped"), short[:, [0, 1, 0]], atol=1e-5, rtol=0)
+    assert short.any() and not entered("short", "zero").any() and not entered("long", "zero").any()
+
+
+def test_nothing_attends_to_hidden_latents(memory, batch):
+    """They are formed, and whatever they are, no logit behind them changes; those of latents in sight do."""
+    sequences, _ = rollout(memory, batch)
+    other = lambda rows, latents: -3 * latents  # noqa: E731
+    places = sequences[:, batch["input_ids"].shape[1] - 1 : -1] == memory.tokens.placeholder
+    for content, alike in (("hidden", True), ("learned", False)):
+        one, changed = score(memory, sequences, batch, content), score(memory, sequences, batch, content, latents=other)
+        assert torch.allclose(one[~places], changed[~places], atol=1e-5) == alike
+        assert not torch.allclose(one[places], changed[places], atol=1e-3), "a latent says something by itself"
+
+
+def test_hidden_latents_need_a_mask_of_all_that_was_read(memory, batch):
+    with pytest.raises(ValueError, match="cache_implementation at its default"):
+        rollout(memory, batch, "always+hidden", cache_implementation="static")
 
 
 @pytest.mark.parametrize("content", ["wrong-image", "wrong-question"])

@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,11 @@ from dualsight.memory.vlms import Anatomy, anatomy
 
 Kind = Literal["short", "long"]
 KINDS: tuple[Kind, ...] = ("short", "long")
+Content = Literal[
+    "own", "wrong-image", "wrong-question", "noise", "constant", "zero", "swapped", "hidden", "pooled", "seen"
+]
+CONTENTS = tuple(content for content in get_args(Content) if content not in ("own", "seen"))
+"""Words of `Mode.parse` for what is put in the place of memory."""
 Latents = Callable[[list[int], Float[Tensor, "R N D"]], Float[Tensor, "R N D"]]
 """Rows and the latents that were formed for them -> what enters in their place."""
 
@@ -86,16 +91,30 @@ class Mode:
     share: float = 1.0
     """Of delimiters at which memory is forced."""
     kinds: tuple[Kind, ...] = KINDS
-    content: Literal["own", "wrong-image", "wrong-question", "noise", "constant", "pooled", "seen"] = "own"
+    content: Content = "own"
     """``seen``: one visual token, in the place of every latent; not a word of ``parse``."""
     token: int = 0
     """Which one."""
 
     @classmethod
     def parse(cls, text: str) -> Mode:
-        """``off``, ``learned``, ``always``, ``random:p``, ``short``, ``long``, ``wrong-image``, ``wrong-question``,
-        ``noise``, ``constant``, ``pooled`` (averages of neighbouring visual tokens in place of what is formed), or
-        several of them joined by ``+``: ``always+short+noise``.
+        """Words, or several of them joined by ``+``: ``always+short+noise``.
+
+        ==================  =======================================================================================
+        ``off``             the stock model
+        ``learned``         the model calls memory, by default
+        ``always``          memory is called at every delimiter, ...
+        ``random:p``        ... or at a share p of them
+        ``short``, ``long`` one kind only
+        ``wrong-image``     what is formed of the image of the next prompt in the batch
+        ``wrong-question``  what is formed of what the next prompt's row said
+        ``noise``           noise of the norm of what is formed
+        ``constant``        the same for all, whatever was seen and said (``VisMem.constant``)
+        ``zero``            nothing: zeros
+        ``swapped``         what the other kind's former makes, cut or repeated to the length of this one
+        ``hidden``          what is formed, but nothing that follows may attend to it
+        ``pooled``          averages of neighbouring visual tokens
+        ==================  =======================================================================================
 
         Raises:
             ValueError: another word, or a share that is none.
@@ -111,12 +130,12 @@ class Mode:
                 changes |= {"decision": "forced", "share": _share(number)}
             elif word in KINDS:
                 changes["kinds"] = (word,)
-            elif word in ("wrong-image", "wrong-question", "noise", "constant", "pooled"):
+            elif word in CONTENTS:
                 changes["content"] = word
             else:
                 raise ValueError(
                     f"memory={text!r}: {word!r} is none of off, learned, always, random:p (p in 0..1), short, long, "
-                    "wrong-image, wrong-question, noise, constant, pooled"
+                    + ", ".join(CONTENTS)
                 )
         return cls(**changes)
 
@@ -194,6 +213,7 @@ class VisMem(nn.Module):
                 parts.tower.register_forward_pre_hook(stream.looks, with_kwargs=True),
                 self.vlm.get_input_embeddings().register_forward_pre_hook(stream.takes),
                 self.vlm.get_input_embeddings().register_forward_hook(stream.embeds),
+                parts.text.register_forward_pre_hook(stream.hides, with_kwargs=True),
                 parts.text.layers[0].register_forward_pre_hook(stream.begins, with_kwargs=True),
                 deep.register_forward_pre_hook(stream.deepens, with_kwargs=True),
                 parts.text.register_forward_hook(stream.ends),
@@ -436,6 +456,7 @@ class Stream:
         self.invocations: list[Invocation] = []
         self._rng = torch.Generator().manual_seed(seed)
         self._pieces: list[tuple[Tensor, ...]] = []
+        self._placeholders: list[Tensor] = []
         self._check(mode.content)
         self._call: tuple[tuple, dict] = ((), {})
 
@@ -474,6 +495,19 @@ class Stream:
             taken.append(waiting[:number])
             self.waiting[row] = waiting[number:]
         return embedded.masked_scatter(places[..., None], torch.cat(taken).to(known.dtype))
+
+    def hides(self, text: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict] | None:
+        """The decoder is called: hidden latents keep their places, but are no more there than padding is."""
+        if self.mode.content != "hidden":
+            return None
+        self._placeholders.append(self._piece_ids == self.memory.tokens.placeholder)
+        hidden, mask = torch.cat(self._placeholders, 1), keywords["attention_mask"]
+        if not isinstance(mask, Tensor) or mask.shape != hidden.shape:
+            raise ValueError(
+                "memory='hidden' needs one mask of all that was read, as growing caches have: leave "
+                "cache_implementation at its default"
+            )
+        return arguments, keywords | {"attention_mask": mask.masked_fill(hidden, 0)}
 
     def begins(self, layer: nn.Module, arguments: tuple, keywords: dict) -> None:
         """The decoder begins, with images in their places."""
@@ -546,11 +580,16 @@ class Stream:
         memory, content = self.memory, self.mode.content
         if content == "constant":
             return memory.constant[kind].expand(len(rows), -1, -1)
+        if content == "zero":
+            return self._tokens.new_zeros(len(rows), memory.latents(kind), memory.parts.width)
         if content == "seen":
             return self._tokens[rows, self.mode.token, None].expand(-1, memory.latents(kind), -1)
         if content == "pooled":
             seen = (self._tokens[row, self._visual.there[row]] for row in rows)
             return torch.stack([F.adaptive_avg_pool1d(tokens.T, memory.latents(kind)).T for tokens in seen])
+        if content == "swapped":
+            other, number = self._form("long" if kind == "short" else "short", rows), memory.latents(kind)
+            return other.repeat(1, -(-number // other.shape[1]), 1)[:, :number]
         latents = self._form(kind, rows)
         if content == "noise":
             noise = torch.randn(latents.shape, generator=self._rng).to(latents)
