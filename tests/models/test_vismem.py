@@ -5,10 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening
+from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening, _tap
 from dualsight.memory.vlms import anatomy
 from dualsight.models.vismem import CONTENTS, KINDS, Mode, VisMem, VisMemConfig
-from tests.models.tiny_vlms import FAMILIES, VOCABULARY, images, prompts, take, tiny_vlm
+from tests.models.tiny_vlms import (
+    END,
+    FAMILIES,
+    IMAGE,
+    START,
+    VOCABULARY,
+    image_tokens,
+    images,
+    prompts,
+    take,
+    tiny_vlm,
+)
 
 CONFIG = VisMemConfig(queries=3, short=2, long=3, width=16, heads=2, rank=4)
 ANY = range(4, 50)
@@ -149,6 +160,81 @@ def test_pairs_are_always_well_formed(memory, batch):
                 number = memory.latents(tokens.kind(token))
                 assert [row.pop(0) for _ in range(number)] == [tokens.placeholder] * number
                 assert row.pop(0) == token + 1
+
+
+def blind(batch, family, rows):
+    """The batch with words in the places of images in ``rows``."""
+    shows = torch.isin(batch["input_ids"], torch.tensor(IMAGE))
+    shows[[row for row in range(2) if row not in rows]] = False
+    text = batch | {"input_ids": batch["input_ids"].masked_fill(shows, 9)}
+    if "mm_token_type_ids" in batch:
+        text["mm_token_type_ids"] = batch["mm_token_type_ids"].masked_fill(shows, 0)
+    seen = [take(family, vision_of(batch), row) for row in range(2) if row not in rows]
+    return {k: v for k, v in text.items() if k not in vision_of(batch)} | (seen[0] if seen else {})
+
+
+@pytest.mark.parametrize("rows", [(0,), (0, 1)])
+def test_a_row_without_an_image_calls_no_short_memory(memory, family, batch, rows):
+    """Beside rows that do, and alone; it is as it is by itself."""
+    mixed = blind(batch, family, rows)
+    sequences, trace = memory.generate_with_trace("always", **mixed, max_new_tokens=20, do_sample=False)
+    assert {call.row for call in trace} == {0, 1}
+    assert {call.kind for call in trace if call.row in rows} == {"long"}
+    _, none = memory.generate_with_trace("always+short", **mixed, max_new_tokens=8, do_sample=False)
+    assert {call.row for call in none} == {0, 1} - set(rows)
+    together, prompt = score(memory, sequences, mixed), batch["input_ids"].shape[1]
+    for row in rows:
+        there = mixed["attention_mask"][row].bool()
+        alone = {name: mixed[name][row : row + 1, there] for name in mixed if name not in vision_of(mixed)}
+        whole = torch.cat([alone["input_ids"], sequences[row : row + 1, prompt:]], 1)
+        torch.testing.assert_close(score(memory, whole, alone)[0], together[row], atol=1e-5, rtol=0)
+    ids = torch.cat([mixed["input_ids"], torch.tensor([memory.written("short")] * 2)], 1)
+    with pytest.raises(ValueError, match=r"rows without an image to look at: \[" + str(rows[0])):
+        score(memory, ids, mixed)
+    for content in ("wrong-image", "swapped", "pooled"):
+        with pytest.raises(ValueError, match=f"memory='{content}' needs an image in every row"):
+            memory.generate(f"always+{content}", **mixed)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
+def test_rows_with_two_images(memory, family, vlm):
+    """One row has two and the other one: what is rolled out is what is read at once, and alone. A short memory of the
+    first sees both of its images."""
+    marks = [START, *[IMAGE] * image_tokens(family, vlm), END]
+    texts = [[*marks, 7, *marks, 8, 5], [0] * (len(marks) + 2) + [*marks, 5]]
+    ids = torch.tensor(texts)
+    batch = {"input_ids": ids, "attention_mask": (ids != 0).long(), **images(family, 3)}
+    if family.startswith("qwen"):
+        batch["mm_token_type_ids"] = (ids == IMAGE).int()
+    assert memory.parts.images_of_rows(ids, batch) == [2, 1]
+    sequences, logits = rollout(memory, batch, "always", tokens=14)
+    read = score(memory, sequences, batch)
+    torch.testing.assert_close(read, logits, atol=1e-5, rtol=0)
+    size = len(batch["pixel_values"]) // 3
+    for row, own in ((0, slice(0, 2)), (1, slice(2, 3))):
+        alone = {name: batch[name][row : row + 1] for name in batch if name not in vision_of(batch)}
+        alone |= {name: value[own] for name, value in vision_of(batch).items()}
+        alone["pixel_values"] = batch["pixel_values"][own.start * size : own.stop * size]
+        there = alone["attention_mask"][0].bool()
+        alone |= {name: value[:, there] for name, value in alone.items() if name not in vision_of(alone)}
+        whole = torch.cat([alone["input_ids"], sequences[row : row + 1, ids.shape[1] :]], 1)
+        torch.testing.assert_close(score(memory, whole, alone)[0], read[row], atol=1e-5, rtol=0)
+    called = torch.cat([ids, torch.tensor([memory.written("short")] * 2)], 1)
+    for image in range(3):
+        pixels = batch["pixel_values"].clone()
+        pixels[image * size : (image + 1) * size] += 1.0
+        formers = []
+        tap = memory.short.register_forward_hook(lambda _, inputs, latents, kept=formers: kept.append(latents))
+        for given in (batch["pixel_values"], pixels):
+            score(memory, called, batch | {"pixel_values": given})
+        tap.remove()
+        moved = (formers[0] - formers[1]).abs().amax((1, 2)) > 1e-4
+        assert moved.tolist() == [image < 2, image == 2]
+
+
+def test_videos_are_refused(memory, batch):
+    with pytest.raises(ValueError, match="pixel_values_videos: give frames as images"):
+        memory.generate("always", **batch, pixel_values_videos=torch.zeros(1, 3, 2, 16, 16))
 
 
 def test_no_more_memories_than_allowed(vlm, batch):
@@ -332,6 +418,89 @@ def test_slots_see_their_image_as_the_encoder_does(memory, vlm, family):
     mixed = short(queries, keys, [own[0] + own[1], own[1], own[2]])  # rows with more images than others
     torch.testing.assert_close(mixed[1:], together[1:], atol=1e-5, rtol=0)
     assert not torch.allclose(mixed[0], together[0], atol=1e-3)
+
+
+def large(family, count):
+    """Images of Qwen2.5-VL's that have several windows; others as they are."""
+    if not family.startswith("qwen"):
+        return images(family, count)
+    pixels = torch.randn(count * 64, 48, generator=torch.Generator().manual_seed(0))
+    return {"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, 8, 8]] * count)}
+
+
+def in_one_pass(parts, run, slots, number):
+    """One row's slots through the vision encoder behind the patches of its ``number`` images, as one sequence: patches
+    see what they see in the stock model, slots all of it and each other, in windowed blocks each other only."""
+    calls = []
+    hooks = [
+        block.register_forward_pre_hook(lambda _, args, options: calls.append((args, options)), with_kwargs=True)
+        for block in parts.blocks
+    ]
+    run()
+    for hook in hooks:
+        hook.remove()
+    patches = calls[0][0][0]
+    tokens = patches.shape[-2]
+    x = torch.cat([patches.flatten(0, -2), slots])
+    size, behind = len(x) - len(slots), len(slots)
+    visible = torch.ones(len(x), len(x), dtype=torch.bool)
+
+    def attend(module, query, key, value, mask, scaling, **options):
+        scores = (query @ key.transpose(2, 3) * scaling).masked_fill(~visible, -torch.inf)
+        return (scores.softmax(-1) @ value).transpose(1, 2), None
+
+    windowed = []
+    for block, (args, options) in zip(parts.blocks, calls, strict=True):
+        packed = "cu_seqlens" in options
+        bounds = options["cu_seqlens"] if packed else torch.arange(0, size + 1, tokens)
+        segment = torch.bucketize(torch.arange(size), bounds, right=True)
+        windowed.append(len(bounds) - 1 > number)
+        visible[:size, :size] = segment[:, None] == segment
+        visible[:size, size:] = False
+        visible[size:, :size] = not windowed[-1]
+        if packed:
+            cos, sin = options["position_embeddings"]
+            still = cos.new_ones(behind, cos.shape[-1]), sin.new_zeros(behind, sin.shape[-1])
+            rope = torch.cat([cos, still[0]]), torch.cat([sin, still[1]])
+            ends = torch.tensor([0, len(x)], dtype=torch.int32)
+            options = options | {"cu_seqlens": ends, "max_seqlen": len(x), "position_embeddings": rope}
+        with _tap(parts.tower.config, attend):
+            x = block(x if packed else x[None], *args[1:], **options)
+        x = x.view(size + behind, -1)
+    return x[None, size:], windowed
+
+
+@torch.no_grad()
+def test_slots_with_kept_keys_are_as_in_one_pass_with_the_image(memory, vlm, family):
+    """For a row with two images."""
+    short, parts, inputs = memory.short, anatomy(vlm), large(family, 2)
+    run = lambda: vlm.model.get_image_features(**inputs)  # noqa: E731
+    keys = short.look(run)
+    own = list(range(len(keys.of[list(keys.of)[-1]])))
+    queries = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(0))
+    with short.adapters.active():
+        slots, windowed = in_one_pass(parts, run, short.slots(queries)[0], len(own))
+    assert windowed == ([True, False, False] if family == "qwen2_5_vl" else [False] * 3)
+    torch.testing.assert_close(short(queries, keys, [own]), parts.project(slots[:, 3:]), atol=1e-5, rtol=2e-5)
+
+
+@torch.no_grad()
+def test_patches_through_the_projector_are_the_models_own_features(vlm, family):
+    parts, left = anatomy(vlm), []
+    hook = parts.blocks[-1].register_forward_hook(lambda _, inputs, patches: left.append(patches))
+    features = vlm.model.get_image_features(**large(family, 2)).pooler_output
+    hook.remove()
+    patches = left[0]
+    if family == "qwen2_5_vl":  # window by window, 2 x 2 tokens each
+        order = torch.arange(16).view(2, 2, 2, 2).transpose(1, 2).flatten()
+        features = [image[order] for image in features]
+    if family.startswith("qwen"):
+        patches = patches.unflatten(0, (2, -1))
+    elif family == "internvl":  # without the class token, 2 x 2 patches to a token
+        patches = patches[:, 1:].unflatten(1, (2, 2, 2, 2)).transpose(2, 3).flatten(1, 4)
+    elif family == "llava_onevision":  # the image itself; its tiles come behind, cut to size
+        patches, features = patches[::2], [image[:16] for image in features]
+    torch.testing.assert_close(parts.project(patches), torch.stack(list(features)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("seeded", [True, False])

@@ -306,6 +306,7 @@ def test_the_other_kind_is_called_at_the_first_call(memory):
     short, long = memory.tokens.begin
     assert learner.turn([8, short, memory.tokens.placeholder]) == [8, long]
     assert learner.turn([8, 9]) == []
+    assert learner.turn([8, long], sees=False) == [], "no image for a short memory to look at"
     late = [8] * (TINY.answer - 3)
     assert learner.turn([*late, short]) == [], "the longer kind has no room"
     assert learner.turn([*late[:-1], long]) == [*late[:-1], short]

@@ -441,13 +441,15 @@ class Stream:
             looks: is given the weights of every second look.
 
         Raises:
-            ValueError: the mode takes memory from the next prompt, and there is none.
+            ValueError: there are videos, or no next prompt, or rows without an image, where the mode needs them.
         """
         self.memory, self.mode, self.inputs, self.copies = memory, mode, inputs, copies
         self.latents, self._looks = latents, looks
         self.ids, self.prompt = ids, prompt
         self.there = there.repeat_interleave(copies, 0)
         rows = len(self.there)
+        self.seeing = memory.parts.shows(ids).any(1).repeat_interleave(copies).tolist()
+        """Which rows have visual tokens."""
         self.columns = 0
         self.segment = [max(0, prompt - memory.config.prompt_tail)] * rows
         """Where each row's segment began."""
@@ -461,9 +463,14 @@ class Stream:
         self._call: tuple[tuple, dict] = ((), {})
 
     def _check(self, content: str) -> None:
-        """Before anything is read: does the batch have what is to be put in the place of memory?"""
+        """Before anything is read: can its images be looked at, and has it what is put in the place of memory?"""
+        if self.inputs.get("pixel_values_videos") is not None:
+            raise ValueError("memory looks at images only, not at pixel_values_videos: give frames as images")
         if content in ("wrong-image", "wrong-question") and len(self.ids) < 2:
             raise ValueError(f"memory={content!r} takes it from the next prompt of the batch: read at least two rows")
+        blind = [row for row, sees in enumerate(self.seeing) if not sees]
+        if blind and content in ("wrong-image", "swapped", "pooled", "seen"):
+            raise ValueError(f"memory={content!r} needs an image in every row; there is none in {blind}")
 
     # --- hooks, in the order of a pass ----------------------------------------------------------------------------
 
@@ -539,9 +546,11 @@ class Stream:
     # --- forming --------------------------------------------------------------------------------------------------
 
     def _keep_visual(self, ids: Tensor, deep: Tensor, cos: Tensor, sin: Tensor) -> None:
-        """Visual tokens of each row, as they enter the decoder and as they enter its last layers, padded behind."""
+        """Visual tokens of each row, as they enter the decoder and as they enter its last layers, padded behind. Where
+        no row has any there is one that is not there: attention takes no empty sequences."""
         visual = self.memory.parts.shows(ids)
-        order = visual.long().sort(dim=1, descending=True, stable=True).indices[:, : int(visual.sum(1).max())]
+        most = max(1, int(visual.sum(1).max()))
+        order = visual.long().sort(dim=1, descending=True, stable=True).indices[:, :most]
         there = visual.gather(1, order)
 
         def picked(x: Tensor) -> Tensor:
@@ -602,6 +611,10 @@ class Stream:
         hidden, segment = self._said(asked)
         queries = memory.builder(self._read[looked], visual.there[looked], hidden, segment.there)
         if kind == "short":
+            if blind := [row for row in looked if not self.seeing[row]]:
+                raise ValueError(
+                    f"a short memory is called in rows without an image to look at: {blind}; call a long one"
+                )
             latents = memory.short(queries, self._image_keys, [self._images[row] for row in looked])
             if memory.relook is None:
                 return latents
@@ -657,8 +670,9 @@ class Grammar(LogitsProcessor):
 
     def __call__(self, input_ids: Int[Tensor, "B L"], scores: Float[Tensor, "B W"]) -> Float[Tensor, "B W"]:
         scores = scores.clone()
+        sees = self.memory.parts.shows(input_ids[:, : self.prompt]).any(1).tolist()
         for row, ids in enumerate(input_ids[:, self.prompt :].tolist()):
-            allowed = self._allowed(row, ids, last=int(input_ids[row, -1]))
+            allowed = self._allowed(row, ids, int(input_ids[row, -1]), sees[row])
             if isinstance(allowed, int):
                 scores[row] = torch.finfo(scores.dtype).min
                 scores[row, allowed] = 0.0
@@ -667,14 +681,15 @@ class Grammar(LogitsProcessor):
                 scores[row, self.never + closed] = torch.finfo(scores.dtype).min
         return scores
 
-    def _allowed(self, row: int, ids: list[int], last: int) -> int | tuple[int, ...]:
+    def _allowed(self, row: int, ids: list[int], last: int, sees: bool) -> int | tuple[int, ...]:
         """The one token that must follow, or the begins that may."""
         tokens, memory = self.memory.tokens, self.memory
         behind = next((n for n, token in enumerate(reversed(ids)) if token != tokens.placeholder), len(ids))
         if behind < len(ids) and ids[-1 - behind] in tokens.begin:
             begin = ids[-1 - behind]
             return tokens.placeholder if behind < memory.latents(tokens.kind(begin)) else begin + 1
-        begins = tuple(token for token in tokens.begin if tokens.kind(token) in self.mode.kinds)
+        kinds = [kind for kind in self.mode.kinds if sees or kind == "long"]  # without an image nothing to look at
+        begins = tuple(token for token in tokens.begin if tokens.kind(token) in kinds)
         begins = tuple(token for token in begins if self._fits(token, len(ids)))
         called = sum(token in tokens.begin for token in ids)
         at_delimiter = last in memory.delimiters
