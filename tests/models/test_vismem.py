@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening, _tap
 from dualsight.memory.vlms import anatomy
@@ -613,9 +614,31 @@ def test_modes_join():
     assert Mode.parse("wrong-image") == Mode(content="wrong-image")
 
 
-def test_beams_are_refused(memory, batch):
-    with pytest.raises(ValueError, match="num_beams=1"):
-        memory.generate("always", **batch, num_beams=2)
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("num_beams", 2), ("use_cache", False), ("prompt_lookup_num_tokens", 2), ("past_key_values", DynamicCache()),
+        ("assistant_model", torch.nn.Identity()), ("prefill_chunk_size", 4),
+    ],
+)  # fmt: skip
+def test_what_does_not_read_every_token_once_is_refused(setting, value):
+    """By name, also where it stands in the model's own settings."""
+    vlm = tiny_vlm("internvl")
+    memory, batch = remember(vlm), prompts("internvl", vlm, TEXTS)
+    with pytest.raises(ValueError, match=f"cannot work with {setting}; sample or decode greedily, with num_beams=1"):
+        memory.generate("always", **batch, **{setting: value})
+    if setting in ("num_beams", "use_cache", "prompt_lookup_num_tokens"):
+        setattr(vlm.generation_config, setting, value)
+        with pytest.raises(ValueError, match=setting):
+            memory.generate("always", **batch)
+
+
+def test_new_tokens_are_counted_with_latents(memory, batch):
+    for room in (4, 5, 9):
+        sequences, _ = rollout(memory, batch, "always+long", tokens=room)
+        assert sequences.shape[1] - batch["input_ids"].shape[1] == room
+        calls = memory.tokens.calls(sequences).sum(1).tolist()
+        assert calls == [room // 5] * 2, "a memory of three latents takes five"
 
 
 def test_memory_needs_delimiters(vlm):

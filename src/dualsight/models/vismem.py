@@ -224,14 +224,16 @@ class VisMem(nn.Module):
 
     @torch.no_grad()
     def generate(self, memory: str = "learned", seed: int = 0, **inputs: Any) -> Any:
-        """Stock ``generate`` with memory; takes and returns what that does.
+        """Stock ``generate`` with memory; takes and returns what that does. Memories are a part of what is generated:
+        ``max_new_tokens`` counts their latents, begins and ends, and none is called that does not fit.
 
         Args:
             memory: see `Mode.parse`.
             seed: of forced and of noisy memory.
 
         Raises:
-            ValueError: beam search, or an unknown mode.
+            ValueError: an unknown mode, or a way to decode that memory cannot work with: beam search, assistants,
+                prompt lookup, a cache of before or none; or see `Stream`.
         """
         return self.generate_with_trace(memory, seed, **inputs)[0]
 
@@ -245,8 +247,14 @@ class VisMem(nn.Module):
             return self.parts.generate(**inputs), []
         settings = inputs.get("generation_config") or self.vlm.generation_config
         chosen = {name: inputs.get(name, getattr(settings, name, None)) for name in _SETTINGS}
-        if (chosen["num_beams"] or 1) > 1:
-            raise ValueError("memory works with sampling and greedy decoding; beam search reorders rows: num_beams=1")
+        refused = [name for name in _NEVER if chosen[name] is not None]
+        refused += ["use_cache"] * (chosen["use_cache"] is False) + ["num_beams"] * ((chosen["num_beams"] or 1) > 1)
+        if refused:
+            raise ValueError(
+                f"memory is formed while every token is read once, in order, from the prompt on: it cannot work with "
+                f"{', '.join(refused)}; sample or decode greedily, with num_beams=1, use_cache=True and none of "
+                f"{', '.join(_NEVER)}"
+            )
         ids: Tensor = inputs["input_ids"]
         copies = chosen["num_return_sequences"] or 1
         there = inputs.get("attention_mask")
@@ -347,7 +355,15 @@ class VisMem(nn.Module):
         return ~torch.isin(input_ids, torch.tensor(self.tokens.set, device=input_ids.device))
 
 
-_SETTINGS = ("num_beams", "num_return_sequences", "max_new_tokens", "max_length")
+_NEVER = (
+    "past_key_values",
+    "assistant_model",
+    "assistant_early_exit",
+    "prompt_lookup_num_tokens",
+    "prefill_chunk_size",
+)
+"""Settings of ``generate`` with which tokens are not read, or read twice or in pieces."""
+_SETTINGS = ("num_beams", "num_return_sequences", "max_new_tokens", "max_length", "use_cache", *_NEVER)
 
 
 class MemoryTokens(nn.Module):
