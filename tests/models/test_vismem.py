@@ -99,8 +99,25 @@ def test_off_is_the_stock_model(memory, vlm, batch):
     assert vlm.get_input_embeddings().weight.shape[0] == VOCABULARY
 
 
+def test_where_nothing_can_be_called_the_logits_are_the_stock_models_bit_for_bit(vlm, batch):
+    """With memory attached: each step of ``generate``, and a sequence that is read in one piece."""
+    memory = remember(vlm, replace(CONFIG, max_invocations=0))
+    sequences, logits = rollout(memory, batch, "learned", tokens=8)
+    stock = memory.parts.generate(
+        **batch, max_new_tokens=8, do_sample=False, output_logits=True, return_dict_in_generate=True,
+        suppress_tokens=list(memory.parts.vision_ids),
+    )  # fmt: skip
+    assert torch.equal(sequences, stock.sequences)
+    assert torch.equal(logits[..., :VOCABULARY], torch.stack(stock.logits, 1))
+    there = batch["attention_mask"]
+    whole = memory.score(batch["input_ids"], there, there.shape[1], **vision_of(batch))
+    positions = memory.parts.positions(batch["input_ids"], there.bool(), batch)  # as ``generate`` counts: not padding
+    assert torch.equal(whole[there.bool()][:, :VOCABULARY], vlm(**batch, position_ids=positions).logits[there.bool()])
+
+
 def test_a_sequence_without_memories_has_the_stock_models_logits(memory, vlm, batch):
-    """Also while memory is attached, and in however many pieces it is read."""
+    """Also while memory is attached, and in however many pieces it is read: matrices of other sizes are multiplied in
+    another order, which shows in the last bits."""
     logits = memory.score(
         batch["input_ids"], batch["attention_mask"], batch["input_ids"].shape[1] - 1, **vision_of(batch)
     )

@@ -1,5 +1,6 @@
 """GRPO of a memory: what was said has the likelihood it was said with, what is trained moves, and nothing else does."""
 
+import copy
 import math
 import os
 import signal
@@ -383,6 +384,20 @@ def test_the_second_stage_calls_less_where_calls_cost(tmp_path):
     calls = [line["calls_short"] + line["calls_long"] for line in log]
     assert sum(calls[-3:]) < 0.6 * sum(calls[:3]), calls
     assert changed(before, memory) == {"tokens.rows", "tokens.heads"}
+
+
+def test_the_vlm_in_a_memory_is_bit_for_bit_what_it_was_after_both_stages(tmp_path):
+    """Its weights and buffers, and its logits without memory, those of the very model that was trained around."""
+    memory = quick(ANY)
+    row = row_of(memory)
+    weights, logits = copy.deepcopy(memory.vlm.state_dict()), memory.vlm(**row["inputs"]).logits
+    before = copy.deepcopy(memory.state_dict())
+    for stage in STAGES:
+        train(memory, [row], small_words, decode, replace(TINY, stage=stage), run(tmp_path / stage, 2))
+    assert {"builder", "tokens"} <= {name.split(".")[0] for name in changed(before, memory)}
+    after = memory.vlm.state_dict()
+    assert set(after) == set(weights) and all(torch.equal(after[name], weights[name]) for name in weights)
+    assert torch.equal(memory.vlm(**row["inputs"]).logits, logits)
 
 
 def test_beta_is_steered_towards_a_kl():
