@@ -6,9 +6,11 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from dualsight.checkpoints.vismem import load_memory, save_memory
 from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening, _tap
 from dualsight.memory.vlms import anatomy
 from dualsight.models.vismem import CONTENTS, KINDS, Mode, VisMem, VisMemConfig
+from dualsight.nn.config import build
 from tests.models.tiny_vlms import (
     END,
     FAMILIES,
@@ -558,6 +560,65 @@ def test_without_a_second_look_a_memory_is_the_formers_alone(vlm, batch):
     sequences, logits = rollout(memory, batch, "always+short")
     assert memory.relook is None
     torch.testing.assert_close(score(memory, sequences, batch), logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("changes", [{"projected": "repeated"}, {"entrance": "linear"}])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
+def test_other_choices_are_read_as_they_are_rolled_out_and_kept(vlm, family, batch, changes, tmp_path):
+    memory = remember(vlm, replace(CONFIG, **changes))
+    sequences, logits = rollout(memory, batch, tokens=14)
+    torch.testing.assert_close(score(memory, sequences, batch), logits, atol=1e-5, rtol=0)
+    save_memory(memory, tmp_path)
+    again = load_memory(vlm, tmp_path)
+    assert again.config == memory.config
+    assert torch.equal(score(again, sequences, batch), score(memory, sequences, batch))
+
+
+def test_a_slot_is_repeated_for_the_projector(vlm, family):
+    """Qwen and InternVL make a token of four patches: a slot for each latent then does for four."""
+    own, repeated = (remember(vlm, replace(CONFIG, projected=word)).short for word in ("own", "repeated"))
+    merge = 4 if family in ("qwen2_5_vl", "qwen3_vl", "internvl") else 1
+    assert len(own.slots.start) == merge * CONFIG.short and len(repeated.slots.start) == CONFIG.short
+    left = []
+    tap = repeated._parts.project
+    repeated._parts.project = lambda slots: left.append(slots) or tap(slots)
+    calls = images(family, 1)
+    keys = repeated.look(lambda: vlm.model.get_image_features(**calls))
+    latents = repeated(torch.randn(1, 3, 16), keys, [[0]])
+    assert latents.shape == (1, CONFIG.short, 32)
+    for slot in range(CONFIG.short):
+        of_latent = left[0][0, slot * merge : slot * merge + merge]
+        assert torch.equal(of_latent, of_latent[:1].expand(merge, -1))
+
+
+def test_a_linear_entrance_starts_as_the_norm(vlm, batch):
+    norm, linear = remember(vlm), remember(vlm, replace(CONFIG, entrance="linear"))
+    missing, unexpected = linear.load_state_dict(norm.state_dict(), strict=False)
+    assert set(missing) == {"long.enter.weight", "long.enter.bias"} and not unexpected
+    sequences, logits = rollout(norm, batch, "always+long", tokens=8)
+    torch.testing.assert_close(score(linear, sequences, batch), logits, atol=1e-5, rtol=0)
+    score(linear, sequences, batch).logsumexp(-1).sum().backward()
+    assert linear.long.enter.weight.grad.any()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder": "post-norm"}, {"dropout": 0.1}, {"carried": "mlp"}, {"projected": "pooled"}, {"rotation": "2d"},
+        {"windows": "joined"}, {"images": "last"}, {"context": "segment"}, {"entrance": "none"},
+        {"deepstack": "pooled"}, {"calling": "lora"},
+    ],
+)  # fmt: skip
+def test_a_choice_that_is_not_implemented_is_refused_by_name(changes):
+    (name, value), *_ = changes.items()
+    with pytest.raises(ValueError, match=rf"{name}={value!r} is not implemented; there is "):
+        VisMemConfig(**changes)
+
+
+def test_configs_from_before_a_choice_had_a_name_are_read():
+    before = {name: value for name, value in vars(CONFIG).items() if name in list(vars(CONFIG))[:17]}
+    assert "noise" in before and "encoder" not in before
+    assert build(VisMemConfig, before, "config.json") == CONFIG
 
 
 def test_whitening_gives_unit_covariance():

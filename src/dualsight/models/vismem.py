@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,13 @@ Latents = Callable[[list[int], Float[Tensor, "R N D"]], Float[Tensor, "R N D"]]
 
 @dataclass(frozen=True)
 class VisMemConfig:
-    """Where the paper says two things or nothing, its choice stands here by name."""
+    """Where the paper says two things or nothing, the choice stands here by name. Words of which there is one name what
+    is done; others are refused. After which tokens memory is called stands beside them (``delimiters`` of `VisMem`),
+    and when during training beside the training (``train.grpo``).
+
+    Raises:
+        ValueError: a word that is not there, or dropout.
+    """
 
     queries: int = 8
     """K."""
@@ -69,10 +75,13 @@ class VisMemConfig:
     last_layers: float = 0.25
     """The share of the decoder's layers that the long former runs through: the paper's "final language model"."""
     seeded: bool = True
-    """Slots start from the queries, too, and not from M_init alone as in the paper (see ``memory.latent.Slots``)."""
+    """Slots start from the queries, too. Not as in the paper, which has M_init alone: what is asked then reaches the
+    slots only through frozen layers that were not trained to carry it (44 % against 99.9 %; ``memory.latent.Slots``).
+    False is the paper's."""
     relook: bool = True
-    """A short memory is a pooled second look plus what the paper's former says of it, which begins at a tenth; without,
-    it is the latter alone (see ``memory.latent.Relook``)."""
+    """A short memory is a pooled second look plus what the former makes, which begins at a tenth. Not as in the paper,
+    which has the former alone: latents that are made from nothing must hit place and content of a visual token at
+    once, these learn only which one to take (``memory.latent.Relook``). False is the paper's."""
     prompt_tail: int = 0
     """So many tokens of the prompt count as the beginning of the first segment; the paper has none."""
     anchored: bool = True
@@ -81,6 +90,38 @@ class VisMemConfig:
     """Of one row."""
     noise: float = 1e-3
     """Spread of the new tokens around the delimiter that they start from, in shares of its row's own."""
+    encoder: Literal["pre-norm"] = "pre-norm"
+    """The query builder's; the paper's equations have another residual than either norm."""
+    dropout: float = 0.0
+    """None: an answer that is read again must have the likelihood it was said with. The paper has 0.1."""
+    carried: Literal["linear"] = "linear"
+    """How queries reach the widths of both formers."""
+    projected: Literal["own", "repeated"] = "own"
+    """Where the VLM's projector makes a token of several patches: each latent has as many slots of its own, or one slot
+    that is repeated."""
+    rotation: Literal["none"] = "none"
+    """Of slots in the vision encoder: they stand nowhere in the image."""
+    windows: Literal["apart"] = "apart"
+    """In windowed blocks slots are a window by themselves; they see the image in the blocks that see all of it."""
+    images: Literal["all"] = "all"
+    """Which images of its row a short memory sees."""
+    context: Literal["visual+segment"] = "visual+segment"
+    """What the long former reads: the states of both that enter the first of its layers."""
+    entrance: Literal["norm", "linear"] = "norm"
+    """How what the long former makes enters the decoder: normalised, at a learnt scale that starts from that of the
+    embeddings; or with a linear map between the two, which starts as none."""
+    deepstack: Literal["none"] = "none"
+    """What latents get of features that a VLM adds inside its decoder (Qwen3-VL)."""
+    calling: Literal["rows"] = "rows"
+    """What learns when to call, the paper's "part" of the policy: rows and heads of the memory tokens."""
+
+    def __post_init__(self):
+        for name, hint in get_type_hints(type(self)).items():
+            words, value = get_args(hint), getattr(self, name)
+            if get_origin(hint) is Literal and value not in words:
+                raise ValueError(f"a memory with {name}={value!r} is not implemented; there is {', '.join(words)}")
+        if self.dropout:
+            raise ValueError(f"a memory with dropout={self.dropout} is not implemented; there is 0.0")
 
 
 @dataclass(frozen=True)
@@ -178,11 +219,13 @@ class VisMem(nn.Module):
         parts, c = self.parts, config
         last = max(1, round(c.last_layers * len(parts.text.layers)))
         self.builder = QueryBuilder(parts.width, c.queries, c.width, c.layers, c.heads)
-        slots = Slots(c.queries, c.short * parts.merge, c.width, parts.vision_width, c.seeded)
-        self.short = ShortFormer(parts, slots, c.rank, c.alpha, c.vision_targets or parts.vision_targets)
+        repeats = parts.merge if c.projected == "repeated" else 1
+        slots = Slots(c.queries, c.short * parts.merge // repeats, c.width, parts.vision_width, c.seeded)
+        self.short = ShortFormer(parts, slots, c.rank, c.alpha, c.vision_targets or parts.vision_targets, repeats)
         self.relook = Relook(parts.width, c.queries, c.short, c.width) if c.relook else None
         slots = Slots(c.queries, c.long, c.width, parts.width, c.seeded)
-        self.long = LongFormer(parts, slots, last, c.rank, c.alpha, c.text_targets or parts.text_targets)
+        targets = c.text_targets or parts.text_targets
+        self.long = LongFormer(parts, slots, last, c.rank, c.alpha, targets, c.entrance == "linear")
         self.tokens = MemoryTokens(parts, self.delimiters, c.noise)
         self.constant = nn.ParameterDict(
             {kind: nn.Parameter(torch.zeros(self.latents(kind), parts.width), False) for kind in KINDS}
