@@ -156,6 +156,8 @@ def test_bans_are_the_grammars(anchored):
         with torch.no_grad():
             memory.tokens.heads.mul_(1.5)
         ids, _ = learner.sample(row["inputs"], mode, 8, 1)
+        ids[0, :prompt].clamp_(max=9)  # a row without an image
+        sees = [row > 0 for row in range(8)]
         grammar = Grammar(memory, Mode.parse(mode), prompt, prompt + 16, 1)
         logits = torch.randn(8, 16, memory.tokens.first + 5)
         ours = learner.sampled_logits(logits[:, : ids.shape[1] - prompt], ids, prompt)
@@ -164,13 +166,17 @@ def test_bans_are_the_grammars(anchored):
             column = prompt + place
             said = grammar(ids[:, :column], logits[:, place])
             for index in range(8):
-                allowed = grammar._allowed(index, ids[index, prompt:column].tolist(), int(ids[index, column - 1]))
+                before, last = ids[index, prompt:column].tolist(), int(ids[index, column - 1])
+                allowed = grammar._allowed(index, before, last, sees[index])
+                assert sees[index] or allowed != memory.tokens.begin, "a short memory has nothing to look at"
                 if isinstance(allowed, tuple) and not (mode != "learned" and allowed):
                     assert torch.equal(said[index], ours[index, place]), (index, place)
                     calls += bool(allowed)
                     banned += not allowed
         assert banned and bool(calls) == (mode == "learned")
-        assert may_call(memory, ids, prompt, 16).shape == (*ids[:, prompt:].shape, 2)
+        open_ = may_call(memory, ids, prompt, 16)
+        assert open_.shape == (*ids[:, prompt:].shape, 2)
+        assert open_[0].any(0).tolist() == [False, True] and open_[1:].any((0, 1)).all()
 
 
 def test_what_counts(memory):
