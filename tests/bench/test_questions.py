@@ -1,5 +1,6 @@
 """Questions with answers, asked in any mode."""
 
+import itertools
 import json
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dualsight.bench import questions
 from dualsight.bench.provenance import weights_sha256
-from dualsight.bench.questions import answers, evaluate
+from dualsight.bench.questions import answers, apart, evaluate
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.cli import main
 from dualsight.data.rewards import exact_match
@@ -62,6 +64,45 @@ def test_right_answers_are_counted(memory, asked, tmp_path):
     evaluate(memory, given, exact_match, decode, "always+short+wrong-image", tokens=4, batch=2)  # of two rows or three
     with pytest.raises(ValueError, match="nothing to ask"):
         evaluate(memory, [], exact_match, decode)
+
+
+def test_neighbours_differ_where_they_can():
+    """By hand, and for every batch of up to six rows of three kinds: also the last and the first."""
+    assert [("aabbc")[place] for place in apart("aabbc")] == list("abacb")
+    for size in range(2, 7):
+        for keys in itertools.product("abc", repeat=size):
+            order = apart(keys)
+            assert sorted(order) == list(range(size))
+            alike = sum(keys[order[n - 1]] == keys[order[n]] for n in range(size))
+            assert (alike == 0) == (max(map(keys.count, keys)) <= size / 2), keys
+
+
+def test_the_image_of_the_next_row_is_another(memory, asked, monkeypatch):
+    """Three questions about each image, one behind the other in the file; what is alike all the same is counted."""
+    rows = [dict(asked[n // 3], prompt=str(n % 2), answer="?") for n in range(6)]
+    batches = []
+
+    def kept(memory, part, *rest):
+        batches.append(part)
+        return answers(memory, part, *rest)
+
+    monkeypatch.setattr(questions, "answers", kept)
+    for content, batch, shared in (("wrong-image", 2, 0), ("wrong-image", 6, 0), ("wrong-question", 6, 0)):
+        batches.clear()
+        found = evaluate(memory, rows, exact_match, decode, f"always+short+{content}", tokens=3, batch=batch)
+        assert found["shared"] == shared
+        for part in batches:
+            for one, other in zip(part, [*part[1:], part[0]], strict=True):
+                if content == "wrong-image":
+                    assert not torch.equal(one["inputs"]["pixel_values"], other["inputs"]["pixel_values"])
+                else:
+                    assert one["prompt"] != other["prompt"]
+        assert sum(map(len, batches)) == 6
+    found = evaluate(memory, [rows[0], rows[1], rows[3]], exact_match, decode, "always+short+wrong-image", tokens=3)
+    assert found["shared"] == 1
+    assert evaluate(memory, rows[:2], exact_match, decode, "always+short", tokens=3)["shared"] == 0
+    with pytest.raises(ValueError, match="at least two rows"):
+        evaluate(memory, rows[:1], exact_match, decode, "always+short+wrong-image", tokens=3)
 
 
 def test_from_the_command_line(tmp_path, capsys):

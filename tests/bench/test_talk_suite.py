@@ -35,7 +35,7 @@ def talks(count, sentences=9):
 
 @pytest.mark.parametrize(
     "mode", ["off", "learned", "always", "random:0.5", "always+short", "always+wrong-image", "always+wrong-question",
-             "always+noise", "always+constant"],
+             "always+noise", "always+constant", "always+zero", "always+swapped", "always+hidden"],
 )  # fmt: skip
 def test_every_mode_plays(memory, mode):
     played = play(memory, SMALL, talks(3), Mode.parse(mode), 1)
@@ -79,8 +79,30 @@ def test_a_talk_is_played_as_it_is_alone(memory):
     """In a batch whose rows call at different questions, each talk gets the answers that it gets by itself."""
     rules, made = Mode.parse("random:0.5"), talks(4)
     together = play(memory, SMALL, made, rules, 3)
-    assert len({tuple(one.call for one in together if one.talk == talk) for talk in range(4)}) > 1
-    assert together == play(memory, SMALL, made, rules, 3)
+    calls = [{one.index: one.call for one in together if one.talk == talk and one.call} for talk in range(4)]
+    assert len({tuple(of) for of in calls}) > 1
+    for talk, of in enumerate(calls):
+        alone = play(memory, SMALL, made[talk : talk + 1], rules, 3, calls=[of])
+        in_batch = [one for one in together if one.talk == talk]
+        assert [(one.index, one.call, one.said, one.right) for one in alone] == [
+            (one.index, one.call, one.said, one.right) for one in in_batch
+        ]
+    uncalled = play(memory, SMALL, made, rules, 3, calls=[{}] * 4)
+    assert [one.said for one in uncalled] != [one.said for one in together], "what is called shows in what is said"
+
+
+def test_no_talk_is_left_over(memory, monkeypatch):
+    """Sixty-five talks, in small: the last one takes memory from a next one, too."""
+    monkeypatch.setattr("dualsight.bench.talks.BATCH", 3)
+    assert len(play_all(memory, SMALL, "always+wrong-image+lone", 0, 4)) == 4
+    sizes = []
+    monkeypatch.setattr("dualsight.bench.talks.play", lambda *given: sizes.append(len(given[2])) or [])
+    for count in (1, 3, 7):
+        play_all(memory, SMALL, "off", 0, count)
+    assert sizes == [1, 3, 3, 2, 2]
+    with pytest.raises(ValueError, match="at least two rows"):
+        monkeypatch.undo()
+        play_all(memory, SMALL, "always+wrong-image+lone", 0, 1)
 
 
 def test_memory_is_called_where_the_model_says_so(memory):

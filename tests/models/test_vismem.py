@@ -4,11 +4,25 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import DynamicCache
 
-from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening
+from dualsight.checkpoints.vismem import load_memory, save_memory
+from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening, _tap
 from dualsight.memory.vlms import anatomy
-from dualsight.models.vismem import KINDS, Mode, VisMem, VisMemConfig
-from tests.models.tiny_vlms import FAMILIES, VOCABULARY, images, prompts, take, tiny_vlm
+from dualsight.models.vismem import CONTENTS, KINDS, Mode, VisMem, VisMemConfig
+from dualsight.nn.config import build
+from tests.models.tiny_vlms import (
+    END,
+    FAMILIES,
+    IMAGE,
+    START,
+    VOCABULARY,
+    image_tokens,
+    images,
+    prompts,
+    take,
+    tiny_vlm,
+)
 
 CONFIG = VisMemConfig(queries=3, short=2, long=3, width=16, heads=2, rank=4)
 ANY = range(4, 50)
@@ -87,8 +101,25 @@ def test_off_is_the_stock_model(memory, vlm, batch):
     assert vlm.get_input_embeddings().weight.shape[0] == VOCABULARY
 
 
+def test_where_nothing_can_be_called_the_logits_are_the_stock_models_bit_for_bit(vlm, batch):
+    """With memory attached: each step of ``generate``, and a sequence that is read in one piece."""
+    memory = remember(vlm, replace(CONFIG, max_invocations=0))
+    sequences, logits = rollout(memory, batch, "learned", tokens=8)
+    stock = memory.parts.generate(
+        **batch, max_new_tokens=8, do_sample=False, output_logits=True, return_dict_in_generate=True,
+        suppress_tokens=list(memory.parts.vision_ids),
+    )  # fmt: skip
+    assert torch.equal(sequences, stock.sequences)
+    assert torch.equal(logits[..., :VOCABULARY], torch.stack(stock.logits, 1))
+    there = batch["attention_mask"]
+    whole = memory.score(batch["input_ids"], there, there.shape[1], **vision_of(batch))
+    positions = memory.parts.positions(batch["input_ids"], there.bool(), batch)  # as ``generate`` counts: not padding
+    assert torch.equal(whole[there.bool()][:, :VOCABULARY], vlm(**batch, position_ids=positions).logits[there.bool()])
+
+
 def test_a_sequence_without_memories_has_the_stock_models_logits(memory, vlm, batch):
-    """Also while memory is attached, and in however many pieces it is read."""
+    """Also while memory is attached, and in however many pieces it is read: matrices of other sizes are multiplied in
+    another order, which shows in the last bits."""
     logits = memory.score(
         batch["input_ids"], batch["attention_mask"], batch["input_ids"].shape[1] - 1, **vision_of(batch)
     )
@@ -151,6 +182,81 @@ def test_pairs_are_always_well_formed(memory, batch):
                 assert row.pop(0) == token + 1
 
 
+def blind(batch, family, rows):
+    """The batch with words in the places of images in ``rows``."""
+    shows = torch.isin(batch["input_ids"], torch.tensor(IMAGE))
+    shows[[row for row in range(2) if row not in rows]] = False
+    text = batch | {"input_ids": batch["input_ids"].masked_fill(shows, 9)}
+    if "mm_token_type_ids" in batch:
+        text["mm_token_type_ids"] = batch["mm_token_type_ids"].masked_fill(shows, 0)
+    seen = [take(family, vision_of(batch), row) for row in range(2) if row not in rows]
+    return {k: v for k, v in text.items() if k not in vision_of(batch)} | (seen[0] if seen else {})
+
+
+@pytest.mark.parametrize("rows", [(0,), (0, 1)])
+def test_a_row_without_an_image_calls_no_short_memory(memory, family, batch, rows):
+    """Beside rows that do, and alone; it is as it is by itself."""
+    mixed = blind(batch, family, rows)
+    sequences, trace = memory.generate_with_trace("always", **mixed, max_new_tokens=20, do_sample=False)
+    assert {call.row for call in trace} == {0, 1}
+    assert {call.kind for call in trace if call.row in rows} == {"long"}
+    _, none = memory.generate_with_trace("always+short", **mixed, max_new_tokens=8, do_sample=False)
+    assert {call.row for call in none} == {0, 1} - set(rows)
+    together, prompt = score(memory, sequences, mixed), batch["input_ids"].shape[1]
+    for row in rows:
+        there = mixed["attention_mask"][row].bool()
+        alone = {name: mixed[name][row : row + 1, there] for name in mixed if name not in vision_of(mixed)}
+        whole = torch.cat([alone["input_ids"], sequences[row : row + 1, prompt:]], 1)
+        torch.testing.assert_close(score(memory, whole, alone)[0], together[row], atol=1e-5, rtol=0)
+    ids = torch.cat([mixed["input_ids"], torch.tensor([memory.written("short")] * 2)], 1)
+    with pytest.raises(ValueError, match=r"rows without an image to look at: \[" + str(rows[0])):
+        score(memory, ids, mixed)
+    for content in ("wrong-image", "swapped", "pooled"):
+        with pytest.raises(ValueError, match=f"memory='{content}' needs an image in every row"):
+            memory.generate(f"always+{content}", **mixed)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
+def test_rows_with_two_images(memory, family, vlm):
+    """One row has two and the other one: what is rolled out is what is read at once, and alone. A short memory of the
+    first sees both of its images."""
+    marks = [START, *[IMAGE] * image_tokens(family, vlm), END]
+    texts = [[*marks, 7, *marks, 8, 5], [0] * (len(marks) + 2) + [*marks, 5]]
+    ids = torch.tensor(texts)
+    batch = {"input_ids": ids, "attention_mask": (ids != 0).long(), **images(family, 3)}
+    if family.startswith("qwen"):
+        batch["mm_token_type_ids"] = (ids == IMAGE).int()
+    assert memory.parts.images_of_rows(ids, batch) == [2, 1]
+    sequences, logits = rollout(memory, batch, "always", tokens=14)
+    read = score(memory, sequences, batch)
+    torch.testing.assert_close(read, logits, atol=1e-5, rtol=0)
+    size = len(batch["pixel_values"]) // 3
+    for row, own in ((0, slice(0, 2)), (1, slice(2, 3))):
+        alone = {name: batch[name][row : row + 1] for name in batch if name not in vision_of(batch)}
+        alone |= {name: value[own] for name, value in vision_of(batch).items()}
+        alone["pixel_values"] = batch["pixel_values"][own.start * size : own.stop * size]
+        there = alone["attention_mask"][0].bool()
+        alone |= {name: value[:, there] for name, value in alone.items() if name not in vision_of(alone)}
+        whole = torch.cat([alone["input_ids"], sequences[row : row + 1, ids.shape[1] :]], 1)
+        torch.testing.assert_close(score(memory, whole, alone)[0], read[row], atol=1e-5, rtol=0)
+    called = torch.cat([ids, torch.tensor([memory.written("short")] * 2)], 1)
+    for image in range(3):
+        pixels = batch["pixel_values"].clone()
+        pixels[image * size : (image + 1) * size] += 1.0
+        formers = []
+        tap = memory.short.register_forward_hook(lambda _, inputs, latents, kept=formers: kept.append(latents))
+        for given in (batch["pixel_values"], pixels):
+            score(memory, called, batch | {"pixel_values": given})
+        tap.remove()
+        moved = (formers[0] - formers[1]).abs().amax((1, 2)) > 1e-4
+        assert moved.tolist() == [image < 2, image == 2]
+
+
+def test_videos_are_refused(memory, batch):
+    with pytest.raises(ValueError, match="pixel_values_videos: give frames as images"):
+        memory.generate("always", **batch, pixel_values_videos=torch.zeros(1, 3, 2, 16, 16))
+
+
 def test_no_more_memories_than_allowed(vlm, batch):
     memory = remember(vlm, VisMemConfig(queries=3, short=2, long=3, width=16, heads=2, rank=4, max_invocations=1))
     sequences, _ = rollout(memory, batch)
@@ -173,13 +279,13 @@ def test_one_kind_only(memory, batch, kind):
 
 
 def test_what_is_put_in_the_place_of_memory_shows(memory, batch):
-    """Wrong images, wrong questions, noise and constants each give other logits, but only behind the first latent."""
+    """Each content gives other logits, but only behind the first latent."""
     sequences, _ = rollout(memory, batch)
     first = int(torch.isin(sequences, torch.tensor(memory.tokens.begin)).long().argmax(1).min())
     first -= batch["input_ids"].shape[1] - 1  # the column of logits whose input is the first begin
     own = score(memory, sequences, batch)
     seen = [own]
-    for content in ("wrong-image", "wrong-question", "noise", "constant", "pooled"):
+    for content in (content for content in CONTENTS if content != "zero"):  # what is constant was not learnt: zeros
         other = score(memory, sequences, batch, content)
         torch.testing.assert_close(other[:, : first + 1], own[:, : first + 1])
         assert all(not torch.allclose(other, known, atol=1e-4) for known in seen), content
@@ -192,6 +298,74 @@ def test_a_wrong_image_needs_another_row(memory, family, batch):
     whole = torch.cat([alone["input_ids"], sequences[:1, batch["input_ids"].shape[1] :]], 1)
     with pytest.raises(ValueError, match="at least two rows"):
         score(memory, whole, alone, "wrong-image")
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_what_is_put_in_the_place_of_memory_is_read_as_it_was_rolled_out(memory, batch, content):
+    if content == "noise":
+        pytest.skip("drawn memory by memory, in the order in which they are formed")
+    sequences, logits = rollout(memory, batch, f"always+{content}", tokens=14)
+    torch.testing.assert_close(score(memory, sequences, batch, content), logits, atol=1e-5, rtol=0)
+
+
+def test_zeros_and_latents_of_the_other_kind(memory, batch):
+    """Two of the three latents of a long memory in the place of a short one, and one of its two again the other way."""
+    tokens, prompt = memory.tokens, batch["input_ids"].shape[1]
+    with torch.no_grad():
+        tokens.rows[2] = tokens.rows[0]  # the token that calls is read, too: only so are the queries the same
+
+    def entered(kind, content):
+        """What enters in the place of one memory behind the prompt."""
+        found = []
+        ids = torch.cat([batch["input_ids"], torch.tensor([memory.written(kind)] * 2)], 1)
+        score(memory, ids, batch, content, latents=lambda rows, latents: found.append(latents) or latents)
+        assert len(found) == 1 and ids[0, prompt] == tokens.begin_of(kind)
+        return found[0]
+
+    short, long = (entered(kind, "learned") for kind in KINDS)
+    torch.testing.assert_close(entered("short", "swapped"), long[:, :2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(entered("long", "swapped"), short[:, [0, 1, 0]], atol=1e-5, rtol=0)
+    assert short.any() and not entered("short", "zero").any() and not entered("long", "zero").any()
+
+
+def test_nothing_attends_to_hidden_latents(memory, batch):
+    """They are formed, and whatever they are, no logit behind them changes; those of latents in sight do."""
+    sequences, _ = rollout(memory, batch)
+    other = lambda rows, latents: -3 * latents  # noqa: E731
+    places = sequences[:, batch["input_ids"].shape[1] - 1 : -1] == memory.tokens.placeholder
+    for content, alike in (("hidden", True), ("learned", False)):
+        one, changed = score(memory, sequences, batch, content), score(memory, sequences, batch, content, latents=other)
+        assert torch.allclose(one[~places], changed[~places], atol=1e-5) == alike
+        assert not torch.allclose(one[places], changed[places], atol=1e-3), "a latent says something by itself"
+
+
+def test_hidden_latents_need_a_mask_of_all_that_was_read(memory, batch):
+    with pytest.raises(ValueError, match="cache_implementation at its default"):
+        rollout(memory, batch, "always+hidden", cache_implementation="static")
+
+
+@pytest.mark.parametrize("content", ["wrong-image", "wrong-question"])
+def test_what_is_wrong_is_of_another_prompt_and_not_of_a_copy(memory, family, batch, content):
+    """Three answers to each prompt: what enters is what each answer would get beside one answer to the other prompt."""
+    entered = []
+
+    def keep(rows, latents):
+        entered.extend(zip(rows, latents, strict=True))
+        return latents
+
+    options = {"max_new_tokens": 4, "do_sample": False}
+    memory.generate_with_trace(f"always+short+{content}", latents=keep, **batch, **options, num_return_sequences=1)
+    alone = dict(entered)
+    entered.clear()
+    torch.manual_seed(0)
+    many = options | {"do_sample": True, "num_return_sequences": 3}
+    memory.generate_with_trace(f"always+short+{content}", latents=keep, **batch, **many)
+    assert sorted(row for row, _ in entered) == list(range(6))
+    for row, latents in entered:  # nothing was said yet: all copies get what the one answer gets
+        torch.testing.assert_close(latents, alone[row // 3], atol=1e-5, rtol=0)
+    alone = only(batch, family, 0)
+    with pytest.raises(ValueError, match="at least two rows"):
+        memory.generate(f"always+{content}", **alone, **many)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -266,6 +440,89 @@ def test_slots_see_their_image_as_the_encoder_does(memory, vlm, family):
     assert not torch.allclose(mixed[0], together[0], atol=1e-3)
 
 
+def large(family, count):
+    """Images of Qwen2.5-VL's that have several windows; others as they are."""
+    if not family.startswith("qwen"):
+        return images(family, count)
+    pixels = torch.randn(count * 64, 48, generator=torch.Generator().manual_seed(0))
+    return {"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, 8, 8]] * count)}
+
+
+def in_one_pass(parts, run, slots, number):
+    """One row's slots through the vision encoder behind the patches of its ``number`` images, as one sequence: patches
+    see what they see in the stock model, slots all of it and each other, in windowed blocks each other only."""
+    calls = []
+    hooks = [
+        block.register_forward_pre_hook(lambda _, args, options: calls.append((args, options)), with_kwargs=True)
+        for block in parts.blocks
+    ]
+    run()
+    for hook in hooks:
+        hook.remove()
+    patches = calls[0][0][0]
+    tokens = patches.shape[-2]
+    x = torch.cat([patches.flatten(0, -2), slots])
+    size, behind = len(x) - len(slots), len(slots)
+    visible = torch.ones(len(x), len(x), dtype=torch.bool)
+
+    def attend(module, query, key, value, mask, scaling, **options):
+        scores = (query @ key.transpose(2, 3) * scaling).masked_fill(~visible, -torch.inf)
+        return (scores.softmax(-1) @ value).transpose(1, 2), None
+
+    windowed = []
+    for block, (args, options) in zip(parts.blocks, calls, strict=True):
+        packed = "cu_seqlens" in options
+        bounds = options["cu_seqlens"] if packed else torch.arange(0, size + 1, tokens)
+        segment = torch.bucketize(torch.arange(size), bounds, right=True)
+        windowed.append(len(bounds) - 1 > number)
+        visible[:size, :size] = segment[:, None] == segment
+        visible[:size, size:] = False
+        visible[size:, :size] = not windowed[-1]
+        if packed:
+            cos, sin = options["position_embeddings"]
+            still = cos.new_ones(behind, cos.shape[-1]), sin.new_zeros(behind, sin.shape[-1])
+            rope = torch.cat([cos, still[0]]), torch.cat([sin, still[1]])
+            ends = torch.tensor([0, len(x)], dtype=torch.int32)
+            options = options | {"cu_seqlens": ends, "max_seqlen": len(x), "position_embeddings": rope}
+        with _tap(parts.tower.config, attend):
+            x = block(x if packed else x[None], *args[1:], **options)
+        x = x.view(size + behind, -1)
+    return x[None, size:], windowed
+
+
+@torch.no_grad()
+def test_slots_with_kept_keys_are_as_in_one_pass_with_the_image(memory, vlm, family):
+    """For a row with two images."""
+    short, parts, inputs = memory.short, anatomy(vlm), large(family, 2)
+    run = lambda: vlm.model.get_image_features(**inputs)  # noqa: E731
+    keys = short.look(run)
+    own = list(range(len(keys.of[list(keys.of)[-1]])))
+    queries = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(0))
+    with short.adapters.active():
+        slots, windowed = in_one_pass(parts, run, short.slots(queries)[0], len(own))
+    assert windowed == ([True, False, False] if family == "qwen2_5_vl" else [False] * 3)
+    torch.testing.assert_close(short(queries, keys, [own]), parts.project(slots[:, 3:]), atol=1e-5, rtol=2e-5)
+
+
+@torch.no_grad()
+def test_patches_through_the_projector_are_the_models_own_features(vlm, family):
+    parts, left = anatomy(vlm), []
+    hook = parts.blocks[-1].register_forward_hook(lambda _, inputs, patches: left.append(patches))
+    features = vlm.model.get_image_features(**large(family, 2)).pooler_output
+    hook.remove()
+    patches = left[0]
+    if family == "qwen2_5_vl":  # window by window, 2 x 2 tokens each
+        order = torch.arange(16).view(2, 2, 2, 2).transpose(1, 2).flatten()
+        features = [image[order] for image in features]
+    if family.startswith("qwen"):
+        patches = patches.unflatten(0, (2, -1))
+    elif family == "internvl":  # without the class token, 2 x 2 patches to a token
+        patches = patches[:, 1:].unflatten(1, (2, 2, 2, 2)).transpose(2, 3).flatten(1, 4)
+    elif family == "llava_onevision":  # the image itself; its tiles come behind, cut to size
+        patches, features = patches[::2], [image[:16] for image in features]
+    torch.testing.assert_close(parts.project(patches), torch.stack(list(features)), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("seeded", [True, False])
 def test_slots_start_from_queries_or_as_in_the_paper(seeded):
     torch.manual_seed(0)
@@ -303,6 +560,65 @@ def test_without_a_second_look_a_memory_is_the_formers_alone(vlm, batch):
     sequences, logits = rollout(memory, batch, "always+short")
     assert memory.relook is None
     torch.testing.assert_close(score(memory, sequences, batch), logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("changes", [{"projected": "repeated"}, {"entrance": "linear"}])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
+def test_other_choices_are_read_as_they_are_rolled_out_and_kept(vlm, family, batch, changes, tmp_path):
+    memory = remember(vlm, replace(CONFIG, **changes))
+    sequences, logits = rollout(memory, batch, tokens=14)
+    torch.testing.assert_close(score(memory, sequences, batch), logits, atol=1e-5, rtol=0)
+    save_memory(memory, tmp_path)
+    again = load_memory(vlm, tmp_path)
+    assert again.config == memory.config
+    assert torch.equal(score(again, sequences, batch), score(memory, sequences, batch))
+
+
+def test_a_slot_is_repeated_for_the_projector(vlm, family):
+    """Qwen and InternVL make a token of four patches: a slot for each latent then does for four."""
+    own, repeated = (remember(vlm, replace(CONFIG, projected=word)).short for word in ("own", "repeated"))
+    merge = 4 if family in ("qwen2_5_vl", "qwen3_vl", "internvl") else 1
+    assert len(own.slots.start) == merge * CONFIG.short and len(repeated.slots.start) == CONFIG.short
+    left = []
+    tap = repeated._parts.project
+    repeated._parts.project = lambda slots: left.append(slots) or tap(slots)
+    calls = images(family, 1)
+    keys = repeated.look(lambda: vlm.model.get_image_features(**calls))
+    latents = repeated(torch.randn(1, 3, 16), keys, [[0]])
+    assert latents.shape == (1, CONFIG.short, 32)
+    for slot in range(CONFIG.short):
+        of_latent = left[0][0, slot * merge : slot * merge + merge]
+        assert torch.equal(of_latent, of_latent[:1].expand(merge, -1))
+
+
+def test_a_linear_entrance_starts_as_the_norm(vlm, batch):
+    norm, linear = remember(vlm), remember(vlm, replace(CONFIG, entrance="linear"))
+    missing, unexpected = linear.load_state_dict(norm.state_dict(), strict=False)
+    assert set(missing) == {"long.enter.weight", "long.enter.bias"} and not unexpected
+    sequences, logits = rollout(norm, batch, "always+long", tokens=8)
+    torch.testing.assert_close(score(linear, sequences, batch), logits, atol=1e-5, rtol=0)
+    score(linear, sequences, batch).logsumexp(-1).sum().backward()
+    assert linear.long.enter.weight.grad.any()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder": "post-norm"}, {"dropout": 0.1}, {"carried": "mlp"}, {"projected": "pooled"}, {"rotation": "2d"},
+        {"windows": "joined"}, {"images": "last"}, {"context": "segment"}, {"entrance": "none"},
+        {"deepstack": "pooled"}, {"calling": "lora"},
+    ],
+)  # fmt: skip
+def test_a_choice_that_is_not_implemented_is_refused_by_name(changes):
+    (name, value), *_ = changes.items()
+    with pytest.raises(ValueError, match=rf"{name}={value!r} is not implemented; there is "):
+        VisMemConfig(**changes)
+
+
+def test_configs_from_before_a_choice_had_a_name_are_read():
+    before = {name: value for name, value in vars(CONFIG).items() if name in list(vars(CONFIG))[:17]}
+    assert "noise" in before and "encoder" not in before
+    assert build(VisMemConfig, before, "config.json") == CONFIG
 
 
 def test_whitening_gives_unit_covariance():
@@ -376,9 +692,31 @@ def test_modes_join():
     assert Mode.parse("wrong-image") == Mode(content="wrong-image")
 
 
-def test_beams_are_refused(memory, batch):
-    with pytest.raises(ValueError, match="num_beams=1"):
-        memory.generate("always", **batch, num_beams=2)
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("num_beams", 2), ("use_cache", False), ("prompt_lookup_num_tokens", 2), ("past_key_values", DynamicCache()),
+        ("assistant_model", torch.nn.Identity()), ("prefill_chunk_size", 4),
+    ],
+)  # fmt: skip
+def test_what_does_not_read_every_token_once_is_refused(setting, value):
+    """By name, also where it stands in the model's own settings."""
+    vlm = tiny_vlm("internvl")
+    memory, batch = remember(vlm), prompts("internvl", vlm, TEXTS)
+    with pytest.raises(ValueError, match=f"cannot work with {setting}; sample or decode greedily, with num_beams=1"):
+        memory.generate("always", **batch, **{setting: value})
+    if setting in ("num_beams", "use_cache", "prompt_lookup_num_tokens"):
+        setattr(vlm.generation_config, setting, value)
+        with pytest.raises(ValueError, match=setting):
+            memory.generate("always", **batch)
+
+
+def test_new_tokens_are_counted_with_latents(memory, batch):
+    for room in (4, 5, 9):
+        sequences, _ = rollout(memory, batch, "always+long", tokens=room)
+        assert sequences.shape[1] - batch["input_ids"].shape[1] == room
+        calls = memory.tokens.calls(sequences).sum(1).tolist()
+        assert calls == [room // 5] * 2, "a memory of three latents takes five"
 
 
 def test_memory_needs_delimiters(vlm):

@@ -1,5 +1,6 @@
 """GRPO of a memory: what was said has the likelihood it was said with, what is trained moves, and nothing else does."""
 
+import copy
 import math
 import os
 import signal
@@ -155,6 +156,8 @@ def test_bans_are_the_grammars(anchored):
         with torch.no_grad():
             memory.tokens.heads.mul_(1.5)
         ids, _ = learner.sample(row["inputs"], mode, 8, 1)
+        ids[0, :prompt].clamp_(max=9)  # a row without an image
+        sees = [row > 0 for row in range(8)]
         grammar = Grammar(memory, Mode.parse(mode), prompt, prompt + 16, 1)
         logits = torch.randn(8, 16, memory.tokens.first + 5)
         ours = learner.sampled_logits(logits[:, : ids.shape[1] - prompt], ids, prompt)
@@ -163,13 +166,17 @@ def test_bans_are_the_grammars(anchored):
             column = prompt + place
             said = grammar(ids[:, :column], logits[:, place])
             for index in range(8):
-                allowed = grammar._allowed(index, ids[index, prompt:column].tolist(), int(ids[index, column - 1]))
+                before, last = ids[index, prompt:column].tolist(), int(ids[index, column - 1])
+                allowed = grammar._allowed(index, before, last, sees[index])
+                assert sees[index] or allowed != memory.tokens.begin, "a short memory has nothing to look at"
                 if isinstance(allowed, tuple) and not (mode != "learned" and allowed):
                     assert torch.equal(said[index], ours[index, place]), (index, place)
                     calls += bool(allowed)
                     banned += not allowed
         assert banned and bool(calls) == (mode == "learned")
-        assert may_call(memory, ids, prompt, 16).shape == (*ids[:, prompt:].shape, 2)
+        open_ = may_call(memory, ids, prompt, 16)
+        assert open_.shape == (*ids[:, prompt:].shape, 2)
+        assert open_[0].any(0).tolist() == [False, True] and open_[1:].any((0, 1)).all()
 
 
 def test_what_counts(memory):
@@ -306,6 +313,7 @@ def test_the_other_kind_is_called_at_the_first_call(memory):
     short, long = memory.tokens.begin
     assert learner.turn([8, short, memory.tokens.placeholder]) == [8, long]
     assert learner.turn([8, 9]) == []
+    assert learner.turn([8, long], sees=False) == [], "no image for a short memory to look at"
     late = [8] * (TINY.answer - 3)
     assert learner.turn([*late, short]) == [], "the longer kind has no room"
     assert learner.turn([*late[:-1], long]) == [*late[:-1], short]
@@ -382,6 +390,20 @@ def test_the_second_stage_calls_less_where_calls_cost(tmp_path):
     calls = [line["calls_short"] + line["calls_long"] for line in log]
     assert sum(calls[-3:]) < 0.6 * sum(calls[:3]), calls
     assert changed(before, memory) == {"tokens.rows", "tokens.heads"}
+
+
+def test_the_vlm_in_a_memory_is_bit_for_bit_what_it_was_after_both_stages(tmp_path):
+    """Its weights and buffers, and its logits without memory, those of the very model that was trained around."""
+    memory = quick(ANY)
+    row = row_of(memory)
+    weights, logits = copy.deepcopy(memory.vlm.state_dict()), memory.vlm(**row["inputs"]).logits
+    before = copy.deepcopy(memory.state_dict())
+    for stage in STAGES:
+        train(memory, [row], small_words, decode, replace(TINY, stage=stage), run(tmp_path / stage, 2))
+    assert {"builder", "tokens"} <= {name.split(".")[0] for name in changed(before, memory)}
+    after = memory.vlm.state_dict()
+    assert set(after) == set(weights) and all(torch.equal(after[name], weights[name]) for name in weights)
+    assert torch.equal(memory.vlm(**row["inputs"]).logits, logits)
 
 
 def test_beta_is_steered_towards_a_kl():

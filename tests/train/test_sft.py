@@ -1,5 +1,6 @@
 """The warm start of a memory around any VLM."""
 
+import copy
 import json
 
 import numpy as np
@@ -118,8 +119,13 @@ def test_a_row_in_which_nothing_can_be_called_is_named():
 
 def test_a_warm_start_writes_what_can_be_read(tmp_path):
     memory = remember("qwen2_5_vl")
-    run = Run(tmp_path, 2, batch=2)
+    run, before = Run(tmp_path, 2, batch=2), copy.deepcopy(memory.vlm.state_dict())
+    start = memory.builder.start.detach().clone()
     warm_start(memory, rows("qwen2_5_vl", memory.vlm), SAID.__getitem__, run)
+    assert not torch.equal(memory.builder.start, start)
+    after = memory.vlm.state_dict()
+    assert set(after) == set(before)
+    assert all(torch.equal(after[name], before[name]) for name in before), "the VLM is what it was, bit for bit"
     again = load_memory(tiny_vlm("qwen2_5_vl"), tmp_path)
     assert all(again.constant[kind].abs().sum() > 0 for kind in ("short", "long"))
     for name, tensor in memory.state_dict().items():

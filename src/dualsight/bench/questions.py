@@ -2,21 +2,25 @@
 
 The questions are a user's own (``train.prompts``), as is the rule that judges an answer (``data.rewards``). Answers
 are greedy, in batches; each is what the row would say alone.
+
+Modes that take memory from the next row of the batch need another image, or another question, there. Files often have
+several questions about an image one behind the other: so the rows of a batch are from all over the file, and in these
+modes they are ordered within it. What is alike all the same is counted (``shared``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from rich.progress import track
 
 from dualsight.bench.scores import Score, score, write_result
 from dualsight.data.rewards import Decode, Reward, Row
-from dualsight.memory.vlms import together
+from dualsight.memory.vlms import TEXT_INPUTS, together
 from dualsight.models.vismem import KINDS, Mode, VisMem
 from dualsight.types import Examples
 
@@ -78,16 +82,18 @@ def evaluate(
         config: what was judged, plain JSON.
 
     Returns:
-        ``overall``, with its interval; ``calls`` of a question, by kind; ``tokens`` and ``seconds`` of an answer.
+        ``overall``, with its interval; ``calls`` of a question, by kind; ``tokens`` and ``seconds`` of an answer;
+        ``shared``, how many rows had the very image, or question, that they took from the next.
 
     Raises:
-        ValueError: there are no rows, or there is no such mode.
+        ValueError: there are no rows, or but one of which to take from the next, or there is no such mode.
     """
     if not len(rows):
         raise ValueError("there is nothing to ask")
-    right, said, began = 0, [], time.perf_counter()
+    right, shared, said, began = 0, 0, [], time.perf_counter()
     parts = min(-(-len(rows) // batch), max(1, len(rows) // 2))
-    for part in track(_batches(rows, parts), f"asking with memory {mode}", parts, transient=True):
+    for part, alike in track(_batches(rows, parts, mode), f"asking with memory {mode}", parts, transient=True):
+        shared += alike
         found = answers(memory, part, decode, mode, tokens, seed)
         right += sum(reward(row["prompt"], one.text, row) > 0.5 for row, one in zip(part, found, strict=True))
         said += found
@@ -97,6 +103,7 @@ def evaluate(
         "overall": score(right, count),
         "categories": dict[str, Score](),
         "calls": {kind: sum(one.calls[n] for one in said) / count for n, kind in enumerate(KINDS)},
+        "shared": shared,
         "tokens": sum(one.tokens for one in said) / count,
         "seconds": (time.perf_counter() - began) / count,
         "config": config or {},
@@ -106,7 +113,34 @@ def evaluate(
     return result
 
 
-def _batches(rows: Examples, parts: int) -> Iterator[list[Row]]:
-    """Of one size, as far as it goes: modes that take memory from the next row have no use for a lone one."""
-    for numbers in np.array_split(np.arange(len(rows)), parts):
-        yield [rows[int(number)] for number in numbers]
+def _batches(rows: Examples, parts: int, mode: str) -> Iterator[tuple[list[Row], int]]:
+    """Of one size, as far as it goes, as a lone row has no next; and how many share what they take from the next."""
+    content = Mode.parse(mode).content
+    for first in range(parts):
+        part = [rows[number] for number in range(first, len(rows), parts)]
+        if content not in ("wrong-image", "wrong-question"):
+            yield part, 0
+            continue
+        taken = [_taken(row, content) for row in part]
+        order = apart(taken)
+        yield [part[place] for place in order], sum(taken[order[n - 1]] == taken[order[n]] for n in range(len(part)))
+
+
+def _taken(row: Row, content: str) -> Hashable:
+    """What the row before this one takes from it."""
+    if content == "wrong-question":
+        return row["prompt"]
+    vision = sorted((name, value) for name, value in row["inputs"].items() if name not in TEXT_INPUTS)
+    return tuple((name, tuple(value.shape), value.float().cpu().numpy().tobytes()) for name, value in vision)
+
+
+def apart(keys: Sequence[Hashable]) -> list[int]:
+    """An order in which neighbours differ, the last one and the first too, unless more than half of ``keys`` are one:
+    alike behind each other, the most frequent first, dealt to every other place, then to the places between."""
+    counts = Counter(keys)
+    ranks = {key: rank for rank, (key, _) in enumerate(counts.most_common())}
+    sorted_ = sorted(range(len(keys)), key=lambda place: ranks[keys[place]])
+    order = [0] * len(keys)
+    for number, place in zip(sorted_, [*range(0, len(keys), 2), *range(1, len(keys), 2)], strict=True):
+        order[place] = number
+    return order

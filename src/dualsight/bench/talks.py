@@ -8,7 +8,7 @@ windows of the layers leads from the image there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +34,7 @@ from dualsight.inference.talk_vlm import PolicyConfig, lay_out, load_policy, pre
 from dualsight.models.vismem import KINDS, Kind, Mode, VisMem
 
 BATCH = 64
-"""Talks that are read at once."""
+"""Talks that are read at once, at most."""
 RELOOK = "relook"
 """A mode of this task: the image again behind every delimiter, in place of memory."""
 SUITES = {"gridtalk": GridTalk, "housetalk": HouseTalk}
@@ -69,6 +69,7 @@ def play(
     seed: int,
     first: int = 0,
     asked: range | None = None,
+    calls: Sequence[Mapping[int, Kind]] | None = None,
 ) -> list[Played]:
     """Questions of some talks of one length.
 
@@ -76,23 +77,14 @@ def play(
         mode: None shows the image again behind every delimiter, without memory.
         first: the number of the first talk.
         asked: the questions that count and at which memory may be called; all by default.
+        calls: which memory each talk calls at which questions; None leaves it to the mode.
     """
     asked = asked or range(len(talks[0].sentences))
     rng = np.random.default_rng((seed, first))
     between = gaps(config.task, len(talks[0].sentences), rng)
     words = int(rng.integers(2**31))
-    calls: list[dict[int, Kind]] = [{} for _ in talks]
-    rules = mode or Mode("off")
-    for index in asked:
-        if rules.decision == "forced":
-            for row in calls:
-                if rng.random() < rules.share:
-                    row[index] = rules.kinds[int(rng.integers(len(rules.kinds)))]
-        elif rules.decision == "learned":
-            decided = _decide(memory, config, talks, between, calls, index, rules, words)
-            for row, kind in zip(calls, decided, strict=True):
-                if kind is not None:
-                    row[index] = kind
+    if calls is None:
+        calls = _called(memory, config, talks, between, asked, mode or Mode("off"), words, rng)
     rows = [
         _row(memory, config, talk, between, row if mode else None, words)
         for talk, row in zip(talks, calls, strict=True)
@@ -118,8 +110,38 @@ def play(
     return played
 
 
+def _called(
+    memory: VisMem,
+    config: PolicyConfig,
+    talks: Sequence[Talk],
+    between: Sequence[int],
+    asked: range,
+    mode: Mode,
+    words: int,
+    rng: np.random.Generator,
+) -> list[dict[int, Kind]]:
+    """Which memory each talk calls at which questions."""
+    calls: list[dict[int, Kind]] = [{} for _ in talks]
+    for index in asked:
+        if mode.decision == "forced":
+            for row in calls:
+                if rng.random() < mode.share:
+                    row[index] = mode.kinds[int(rng.integers(len(mode.kinds)))]
+        elif mode.decision == "learned":
+            decided = _decide(memory, config, talks, between, calls, index, mode, words)
+            for row, kind in zip(calls, decided, strict=True):
+                if kind is not None:
+                    row[index] = kind
+    return calls
+
+
 def _row(
-    memory: VisMem, config: PolicyConfig, talk: Talk, between: Sequence[int], calls: dict[int, Kind] | None, words: int
+    memory: VisMem,
+    config: PolicyConfig,
+    talk: Talk,
+    between: Sequence[int],
+    calls: Mapping[int, Kind] | None,
+    words: int,
 ) -> tuple[list[int], list[int]]:
     """A talk with its memories, or with its image behind every delimiter."""
     if calls is None:
@@ -258,10 +280,11 @@ def play_all(
     rng, sentences = np.random.default_rng((seed, 77)), sentences or sentences_of(config)
     made = [config.task.sample(sentences, rng) for _ in range(talks)]
     asked = range(sentences - 1 if LONE in words else 0, sentences)
+    parts = np.array_split(np.arange(talks), -(-talks // BATCH))  # of one size: a lone talk has no next one
     return [
         one
-        for first in track(range(0, talks, BATCH), f"playing {mode}", transient=True)
-        for one in play(memory, config, made[first : first + BATCH], rules, seed, first, asked)
+        for part in track(parts, f"playing {mode}", transient=True)
+        for one in play(memory, config, made[part[0] : part[-1] + 1], rules, seed, int(part[0]), asked)
     ]
 
 

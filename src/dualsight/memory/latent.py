@@ -273,12 +273,12 @@ class ShortFormer(nn.Module):
     """``M = projector(vision encoder([image, slots])[-N:])``: slots that look at the image as the encoder does.
 
     The slots stand nowhere (no rotation), see the image in the blocks that see all of it and only each other in
-    windowed ones, and leave through the VLM's own projector, ``merge`` slots to a latent.
+    windowed ones, and leave through the VLM's own projector, ``merge`` slots to a latent, or a slot ``repeats`` times.
     """
 
-    def __init__(self, parts: Anatomy, slots: Slots, rank: int, alpha: float, targets: str):
+    def __init__(self, parts: Anatomy, slots: Slots, rank: int, alpha: float, targets: str, repeats: int = 1):
         super().__init__()
-        self._parts = parts
+        self._parts, self._repeats = parts, repeats
         used = nn.ModuleDict({"blocks": parts.blocks})
         self.adapters = Adapters(linear_layers(used, targets), rank, alpha)
         self.slots = slots
@@ -313,7 +313,7 @@ class ShortFormer(nn.Module):
             for block in range(len(parts.blocks)):
                 sees = parts.sees_image(block)
                 x = parts.run_block(block, x)
-        return parts.project(x[:, queries.shape[1] :])
+        return parts.project(x[:, queries.shape[1] :].repeat_interleave(self._repeats, 1))
 
 
 def _beside(seen: list[tuple[Tensor, Tensor]], key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -356,18 +356,25 @@ class Place(NamedTuple):
 
 
 class LongFormer(nn.Module):
-    """``M = scale * norm(last layers([visual, segment, slots])[-N:])``, from the states that enter these layers.
+    """``M = scale * norm(last layers([visual, segment, slots])[-N:])``, from the states that enter these layers; with a
+    ``linear`` entrance ``scale * (W norm(..) + b)``, which starts as that.
 
     All slots stand at the place of the token that called them; what tells them apart is learnt.
     """
 
-    def __init__(self, parts: Anatomy, slots: Slots, layers: int, rank: int, alpha: float, targets: str):
+    def __init__(
+        self, parts: Anatomy, slots: Slots, layers: int, rank: int, alpha: float, targets: str, linear: bool = False
+    ):
         super().__init__()
         self.layers = list(parts.text.layers[-layers:])
         self.adapters = Adapters(linear_layers(nn.ModuleList(self.layers), targets), rank, alpha)
         self.slots = slots
         rows = parts.vlm.get_input_embeddings().weight.detach()
         self.scale = nn.Parameter(rows.float().pow(2).mean().sqrt())
+        self.enter = nn.Linear(parts.width, parts.width) if linear else None
+        if self.enter is not None:
+            nn.init.eye_(self.enter.weight)
+            nn.init.zeros_(self.enter.bias)
 
     def look(self, visual: Place) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of the visual tokens in each layer, (B, heads, V, C)."""
@@ -403,7 +410,8 @@ class LongFormer(nn.Module):
         for layer, (keys, values) in zip(self.layers, seen, strict=True):
             cache.update(keys, values, layer.self_attn.layer_idx)
         x = self._run(x, visible, cos, sin, cache)[:, queries.shape[1] - slots :]
-        return self.scale * F.layer_norm(x, x.shape[-1:])
+        x = F.layer_norm(x, x.shape[-1:])
+        return self.scale * (x if self.enter is None else self.enter(x))
 
     def _run(self, x: Tensor, visible: Bool[Tensor, "R Q K"], cos: Tensor, sin: Tensor, cache: DynamicCache) -> Tensor:
         mask = _additive(visible, x.dtype)

@@ -251,7 +251,7 @@ class LlavaOnevision(_Tiles):
         from transformers.models.llava_onevision.modeling_llava_onevision import image_size_to_num_patches
 
         sizes, per_row = inputs["image_sizes"], inputs.get("batch_num_images")
-        rows = [1] * len(ids) if per_row is None else [int(number) for number in per_row]
+        rows = self.shows(ids).any(1).long().tolist() if per_row is None else [int(number) for number in per_row]
         if sum(rows) != len(sizes):
             raise ValueError(f"{len(sizes)} images for {len(ids)} rows: say how many each has in batch_num_images")
         tiles, image = [], 0

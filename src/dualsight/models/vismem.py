@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -34,13 +34,24 @@ from dualsight.memory.vlms import Anatomy, anatomy
 
 Kind = Literal["short", "long"]
 KINDS: tuple[Kind, ...] = ("short", "long")
+Content = Literal[
+    "own", "wrong-image", "wrong-question", "noise", "constant", "zero", "swapped", "hidden", "pooled", "seen"
+]
+CONTENTS = tuple(content for content in get_args(Content) if content not in ("own", "seen"))
+"""Words of `Mode.parse` for what is put in the place of memory."""
 Latents = Callable[[list[int], Float[Tensor, "R N D"]], Float[Tensor, "R N D"]]
 """Rows and the latents that were formed for them -> what enters in their place."""
 
 
 @dataclass(frozen=True)
 class VisMemConfig:
-    """Where the paper says two things or nothing, its choice stands here by name."""
+    """Where the paper says two things or nothing, the choice stands here by name. Words of which there is one name what
+    is done; others are refused. After which tokens memory is called stands beside them (``delimiters`` of `VisMem`),
+    and when during training beside the training (``train.grpo``).
+
+    Raises:
+        ValueError: a word that is not there, or dropout.
+    """
 
     queries: int = 8
     """K."""
@@ -64,10 +75,13 @@ class VisMemConfig:
     last_layers: float = 0.25
     """The share of the decoder's layers that the long former runs through: the paper's "final language model"."""
     seeded: bool = True
-    """Slots start from the queries, too, and not from M_init alone as in the paper (see ``memory.latent.Slots``)."""
+    """Slots start from the queries, too. Not as in the paper, which has M_init alone: what is asked then reaches the
+    slots only through frozen layers that were not trained to carry it (44 % against 99.9 %; ``memory.latent.Slots``).
+    False is the paper's."""
     relook: bool = True
-    """A short memory is a pooled second look plus what the paper's former says of it, which begins at a tenth; without,
-    it is the latter alone (see ``memory.latent.Relook``)."""
+    """A short memory is a pooled second look plus what the former makes, which begins at a tenth. Not as in the paper,
+    which has the former alone: latents that are made from nothing must hit place and content of a visual token at
+    once, these learn only which one to take (``memory.latent.Relook``). False is the paper's."""
     prompt_tail: int = 0
     """So many tokens of the prompt count as the beginning of the first segment; the paper has none."""
     anchored: bool = True
@@ -76,6 +90,38 @@ class VisMemConfig:
     """Of one row."""
     noise: float = 1e-3
     """Spread of the new tokens around the delimiter that they start from, in shares of its row's own."""
+    encoder: Literal["pre-norm"] = "pre-norm"
+    """The query builder's; the paper's equations have another residual than either norm."""
+    dropout: float = 0.0
+    """None: an answer that is read again must have the likelihood it was said with. The paper has 0.1."""
+    carried: Literal["linear"] = "linear"
+    """How queries reach the widths of both formers."""
+    projected: Literal["own", "repeated"] = "own"
+    """Where the VLM's projector makes a token of several patches: each latent has as many slots of its own, or one slot
+    that is repeated."""
+    rotation: Literal["none"] = "none"
+    """Of slots in the vision encoder: they stand nowhere in the image."""
+    windows: Literal["apart"] = "apart"
+    """In windowed blocks slots are a window by themselves; they see the image in the blocks that see all of it."""
+    images: Literal["all"] = "all"
+    """Which images of its row a short memory sees."""
+    context: Literal["visual+segment"] = "visual+segment"
+    """What the long former reads: the states of both that enter the first of its layers."""
+    entrance: Literal["norm", "linear"] = "norm"
+    """How what the long former makes enters the decoder: normalised, at a learnt scale that starts from that of the
+    embeddings; or with a linear map between the two, which starts as none."""
+    deepstack: Literal["none"] = "none"
+    """What latents get of features that a VLM adds inside its decoder (Qwen3-VL)."""
+    calling: Literal["rows"] = "rows"
+    """What learns when to call, the paper's "part" of the policy: rows and heads of the memory tokens."""
+
+    def __post_init__(self):
+        for name, hint in get_type_hints(type(self)).items():
+            words, value = get_args(hint), getattr(self, name)
+            if get_origin(hint) is Literal and value not in words:
+                raise ValueError(f"a memory with {name}={value!r} is not implemented; there is {', '.join(words)}")
+        if self.dropout:
+            raise ValueError(f"a memory with dropout={self.dropout} is not implemented; there is 0.0")
 
 
 @dataclass(frozen=True)
@@ -86,16 +132,30 @@ class Mode:
     share: float = 1.0
     """Of delimiters at which memory is forced."""
     kinds: tuple[Kind, ...] = KINDS
-    content: Literal["own", "wrong-image", "wrong-question", "noise", "constant", "pooled", "seen"] = "own"
+    content: Content = "own"
     """``seen``: one visual token, in the place of every latent; not a word of ``parse``."""
     token: int = 0
     """Which one."""
 
     @classmethod
     def parse(cls, text: str) -> Mode:
-        """``off``, ``learned``, ``always``, ``random:p``, ``short``, ``long``, ``wrong-image``, ``wrong-question``,
-        ``noise``, ``constant``, ``pooled`` (averages of neighbouring visual tokens in place of what is formed), or
-        several of them joined by ``+``: ``always+short+noise``.
+        """Words, or several of them joined by ``+``: ``always+short+noise``.
+
+        ==================  =======================================================================================
+        ``off``             the stock model
+        ``learned``         the model calls memory, by default
+        ``always``          memory is called at every delimiter, ...
+        ``random:p``        ... or at a share p of them
+        ``short``, ``long`` one kind only
+        ``wrong-image``     what is formed of the image of the next prompt in the batch
+        ``wrong-question``  what is formed of what the next prompt's row said
+        ``noise``           noise of the norm of what is formed
+        ``constant``        the same for all, whatever was seen and said (``VisMem.constant``)
+        ``zero``            nothing: zeros
+        ``swapped``         what the other kind's former makes, cut or repeated to the length of this one
+        ``hidden``          what is formed, but nothing that follows may attend to it
+        ``pooled``          averages of neighbouring visual tokens
+        ==================  =======================================================================================
 
         Raises:
             ValueError: another word, or a share that is none.
@@ -111,12 +171,12 @@ class Mode:
                 changes |= {"decision": "forced", "share": _share(number)}
             elif word in KINDS:
                 changes["kinds"] = (word,)
-            elif word in ("wrong-image", "wrong-question", "noise", "constant", "pooled"):
+            elif word in CONTENTS:
                 changes["content"] = word
             else:
                 raise ValueError(
                     f"memory={text!r}: {word!r} is none of off, learned, always, random:p (p in 0..1), short, long, "
-                    "wrong-image, wrong-question, noise, constant, pooled"
+                    + ", ".join(CONTENTS)
                 )
         return cls(**changes)
 
@@ -159,11 +219,13 @@ class VisMem(nn.Module):
         parts, c = self.parts, config
         last = max(1, round(c.last_layers * len(parts.text.layers)))
         self.builder = QueryBuilder(parts.width, c.queries, c.width, c.layers, c.heads)
-        slots = Slots(c.queries, c.short * parts.merge, c.width, parts.vision_width, c.seeded)
-        self.short = ShortFormer(parts, slots, c.rank, c.alpha, c.vision_targets or parts.vision_targets)
+        repeats = parts.merge if c.projected == "repeated" else 1
+        slots = Slots(c.queries, c.short * parts.merge // repeats, c.width, parts.vision_width, c.seeded)
+        self.short = ShortFormer(parts, slots, c.rank, c.alpha, c.vision_targets or parts.vision_targets, repeats)
         self.relook = Relook(parts.width, c.queries, c.short, c.width) if c.relook else None
         slots = Slots(c.queries, c.long, c.width, parts.width, c.seeded)
-        self.long = LongFormer(parts, slots, last, c.rank, c.alpha, c.text_targets or parts.text_targets)
+        targets = c.text_targets or parts.text_targets
+        self.long = LongFormer(parts, slots, last, c.rank, c.alpha, targets, c.entrance == "linear")
         self.tokens = MemoryTokens(parts, self.delimiters, c.noise)
         self.constant = nn.ParameterDict(
             {kind: nn.Parameter(torch.zeros(self.latents(kind), parts.width), False) for kind in KINDS}
@@ -194,6 +256,7 @@ class VisMem(nn.Module):
                 parts.tower.register_forward_pre_hook(stream.looks, with_kwargs=True),
                 self.vlm.get_input_embeddings().register_forward_pre_hook(stream.takes),
                 self.vlm.get_input_embeddings().register_forward_hook(stream.embeds),
+                parts.text.register_forward_pre_hook(stream.hides, with_kwargs=True),
                 parts.text.layers[0].register_forward_pre_hook(stream.begins, with_kwargs=True),
                 deep.register_forward_pre_hook(stream.deepens, with_kwargs=True),
                 parts.text.register_forward_hook(stream.ends),
@@ -204,14 +267,16 @@ class VisMem(nn.Module):
 
     @torch.no_grad()
     def generate(self, memory: str = "learned", seed: int = 0, **inputs: Any) -> Any:
-        """Stock ``generate`` with memory; takes and returns what that does.
+        """Stock ``generate`` with memory; takes and returns what that does. Memories are a part of what is generated:
+        ``max_new_tokens`` counts their latents, begins and ends, and none is called that does not fit.
 
         Args:
             memory: see `Mode.parse`.
             seed: of forced and of noisy memory.
 
         Raises:
-            ValueError: beam search, or an unknown mode.
+            ValueError: an unknown mode, or a way to decode that memory cannot work with: beam search, assistants,
+                prompt lookup, a cache of before or none; or see `Stream`.
         """
         return self.generate_with_trace(memory, seed, **inputs)[0]
 
@@ -225,8 +290,14 @@ class VisMem(nn.Module):
             return self.parts.generate(**inputs), []
         settings = inputs.get("generation_config") or self.vlm.generation_config
         chosen = {name: inputs.get(name, getattr(settings, name, None)) for name in _SETTINGS}
-        if (chosen["num_beams"] or 1) > 1:
-            raise ValueError("memory works with sampling and greedy decoding; beam search reorders rows: num_beams=1")
+        refused = [name for name in _NEVER if chosen[name] is not None]
+        refused += ["use_cache"] * (chosen["use_cache"] is False) + ["num_beams"] * ((chosen["num_beams"] or 1) > 1)
+        if refused:
+            raise ValueError(
+                f"memory is formed while every token is read once, in order, from the prompt on: it cannot work with "
+                f"{', '.join(refused)}; sample or decode greedily, with num_beams=1, use_cache=True and none of "
+                f"{', '.join(_NEVER)}"
+            )
         ids: Tensor = inputs["input_ids"]
         copies = chosen["num_return_sequences"] or 1
         there = inputs.get("attention_mask")
@@ -327,7 +398,15 @@ class VisMem(nn.Module):
         return ~torch.isin(input_ids, torch.tensor(self.tokens.set, device=input_ids.device))
 
 
-_SETTINGS = ("num_beams", "num_return_sequences", "max_new_tokens", "max_length")
+_NEVER = (
+    "past_key_values",
+    "assistant_model",
+    "assistant_early_exit",
+    "prompt_lookup_num_tokens",
+    "prefill_chunk_size",
+)
+"""Settings of ``generate`` with which tokens are not read, or read twice or in pieces."""
+_SETTINGS = ("num_beams", "num_return_sequences", "max_new_tokens", "max_length", "use_cache", *_NEVER)
 
 
 class MemoryTokens(nn.Module):
@@ -419,12 +498,17 @@ class Stream:
             copies: sequences that are made of each row.
             latents: see `Latents`.
             looks: is given the weights of every second look.
+
+        Raises:
+            ValueError: there are videos, or no next prompt, or rows without an image, where the mode needs them.
         """
         self.memory, self.mode, self.inputs, self.copies = memory, mode, inputs, copies
         self.latents, self._looks = latents, looks
         self.ids, self.prompt = ids, prompt
         self.there = there.repeat_interleave(copies, 0)
         rows = len(self.there)
+        self.seeing = memory.parts.shows(ids).any(1).repeat_interleave(copies).tolist()
+        """Which rows have visual tokens."""
         self.columns = 0
         self.segment = [max(0, prompt - memory.config.prompt_tail)] * rows
         """Where each row's segment began."""
@@ -433,7 +517,19 @@ class Stream:
         self.invocations: list[Invocation] = []
         self._rng = torch.Generator().manual_seed(seed)
         self._pieces: list[tuple[Tensor, ...]] = []
+        self._placeholders: list[Tensor] = []
+        self._check(mode.content)
         self._call: tuple[tuple, dict] = ((), {})
+
+    def _check(self, content: str) -> None:
+        """Before anything is read: can its images be looked at, and has it what is put in the place of memory?"""
+        if self.inputs.get("pixel_values_videos") is not None:
+            raise ValueError("memory looks at images only, not at pixel_values_videos: give frames as images")
+        if content in ("wrong-image", "wrong-question") and len(self.ids) < 2:
+            raise ValueError(f"memory={content!r} takes it from the next prompt of the batch: read at least two rows")
+        blind = [row for row, sees in enumerate(self.seeing) if not sees]
+        if blind and content in ("wrong-image", "swapped", "pooled", "seen"):
+            raise ValueError(f"memory={content!r} needs an image in every row; there is none in {blind}")
 
     # --- hooks, in the order of a pass ----------------------------------------------------------------------------
 
@@ -466,6 +562,19 @@ class Stream:
             self.waiting[row] = waiting[number:]
         return embedded.masked_scatter(places[..., None], torch.cat(taken).to(known.dtype))
 
+    def hides(self, text: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict] | None:
+        """The decoder is called: hidden latents keep their places, but are no more there than padding is."""
+        if self.mode.content != "hidden":
+            return None
+        self._placeholders.append(self._piece_ids == self.memory.tokens.placeholder)
+        hidden, mask = torch.cat(self._placeholders, 1), keywords["attention_mask"]
+        if not isinstance(mask, Tensor) or mask.shape != hidden.shape:
+            raise ValueError(
+                "memory='hidden' needs one mask of all that was read, as growing caches have: leave "
+                "cache_implementation at its default"
+            )
+        return arguments, keywords | {"attention_mask": mask.masked_fill(hidden, 0)}
+
     def begins(self, layer: nn.Module, arguments: tuple, keywords: dict) -> None:
         """The decoder begins, with images in their places."""
         self._entering = keywords["hidden_states"] if "hidden_states" in keywords else arguments[0]
@@ -496,9 +605,11 @@ class Stream:
     # --- forming --------------------------------------------------------------------------------------------------
 
     def _keep_visual(self, ids: Tensor, deep: Tensor, cos: Tensor, sin: Tensor) -> None:
-        """Visual tokens of each row, as they enter the decoder and as they enter its last layers, padded behind."""
+        """Visual tokens of each row, as they enter the decoder and as they enter its last layers, padded behind. Where
+        no row has any there is one that is not there: attention takes no empty sequences."""
         visual = self.memory.parts.shows(ids)
-        order = visual.long().sort(dim=1, descending=True, stable=True).indices[:, : int(visual.sum(1).max())]
+        most = max(1, int(visual.sum(1).max()))
+        order = visual.long().sort(dim=1, descending=True, stable=True).indices[:, :most]
         there = visual.gather(1, order)
 
         def picked(x: Tensor) -> Tensor:
@@ -537,11 +648,16 @@ class Stream:
         memory, content = self.memory, self.mode.content
         if content == "constant":
             return memory.constant[kind].expand(len(rows), -1, -1)
+        if content == "zero":
+            return self._tokens.new_zeros(len(rows), memory.latents(kind), memory.parts.width)
         if content == "seen":
             return self._tokens[rows, self.mode.token, None].expand(-1, memory.latents(kind), -1)
         if content == "pooled":
             seen = (self._tokens[row, self._visual.there[row]] for row in rows)
             return torch.stack([F.adaptive_avg_pool1d(tokens.T, memory.latents(kind)).T for tokens in seen])
+        if content == "swapped":
+            other, number = self._form("long" if kind == "short" else "short", rows), memory.latents(kind)
+            return other.repeat(1, -(-number // other.shape[1]), 1)[:, :number]
         latents = self._form(kind, rows)
         if content == "noise":
             noise = torch.randn(latents.shape, generator=self._rng).to(latents)
@@ -554,6 +670,10 @@ class Stream:
         hidden, segment = self._said(asked)
         queries = memory.builder(self._read[looked], visual.there[looked], hidden, segment.there)
         if kind == "short":
+            if blind := [row for row in looked if not self.seeing[row]]:
+                raise ValueError(
+                    f"a short memory is called in rows without an image to look at: {blind}; call a long one"
+                )
             latents = memory.short(queries, self._image_keys, [self._images[row] for row in looked])
             if memory.relook is None:
                 return latents
@@ -565,12 +685,8 @@ class Stream:
         return memory.long(queries, seen, visual.there[looked], segment)
 
     def _partners(self, rows: list[int], content: str) -> list[int]:
-        """Whose image, or whose question, each row gets."""
-        if self.mode.content != content:
-            return rows
-        if len(self.there) < 2:
-            raise ValueError(f"memory={content!r} takes it from the next row of the batch: read at least two rows")
-        return [(row + 1) % len(self.there) for row in rows]
+        """Whose image, or whose question, each row gets: those of the next prompt. The next row may be a copy."""
+        return [(row + self.copies) % len(self.there) for row in rows] if self.mode.content == content else rows
 
     # What all memories of the images share, made when the first one is called.
 
@@ -613,8 +729,9 @@ class Grammar(LogitsProcessor):
 
     def __call__(self, input_ids: Int[Tensor, "B L"], scores: Float[Tensor, "B W"]) -> Float[Tensor, "B W"]:
         scores = scores.clone()
+        sees = self.memory.parts.shows(input_ids[:, : self.prompt]).any(1).tolist()
         for row, ids in enumerate(input_ids[:, self.prompt :].tolist()):
-            allowed = self._allowed(row, ids, last=int(input_ids[row, -1]))
+            allowed = self._allowed(row, ids, int(input_ids[row, -1]), sees[row])
             if isinstance(allowed, int):
                 scores[row] = torch.finfo(scores.dtype).min
                 scores[row, allowed] = 0.0
@@ -623,14 +740,15 @@ class Grammar(LogitsProcessor):
                 scores[row, self.never + closed] = torch.finfo(scores.dtype).min
         return scores
 
-    def _allowed(self, row: int, ids: list[int], last: int) -> int | tuple[int, ...]:
+    def _allowed(self, row: int, ids: list[int], last: int, sees: bool) -> int | tuple[int, ...]:
         """The one token that must follow, or the begins that may."""
         tokens, memory = self.memory.tokens, self.memory
         behind = next((n for n, token in enumerate(reversed(ids)) if token != tokens.placeholder), len(ids))
         if behind < len(ids) and ids[-1 - behind] in tokens.begin:
             begin = ids[-1 - behind]
             return tokens.placeholder if behind < memory.latents(tokens.kind(begin)) else begin + 1
-        begins = tuple(token for token in tokens.begin if tokens.kind(token) in self.mode.kinds)
+        kinds = [kind for kind in self.mode.kinds if sees or kind == "long"]  # without an image nothing to look at
+        begins = tuple(token for token in tokens.begin if tokens.kind(token) in kinds)
         begins = tuple(token for token in begins if self._fits(token, len(ids)))
         called = sum(token in tokens.begin for token in ids)
         at_delimiter = last in memory.delimiters

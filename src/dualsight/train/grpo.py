@@ -263,7 +263,9 @@ def may_call(memory: VisMem, ids: Int[Tensor, "R L"], prompt: int, answer: int) 
         open_ &= torch.isin(before, torch.tensor(memory.delimiters, device=ids.device))
     places = torch.arange(said.shape[1], device=ids.device)
     fits = [places + len(memory.written(kind)) <= answer for kind in KINDS]
-    return open_[..., None] & torch.stack(fits, -1)
+    sees = memory.parts.shows(ids[:, :prompt]).any(1)
+    looks = torch.stack([sees if kind == "short" else torch.ones_like(sees) for kind in KINDS], -1)
+    return open_[..., None] & torch.stack(fits, -1) & looks[:, None]
 
 
 # --- the two stages ---------------------------------------------------------------------------------------------------
@@ -410,7 +412,8 @@ class Learner:
         """S of the answers if each had first called the other kind, and gone on from there with the same seed; S of the
         answer itself where it called nothing, or where the other kind is too long."""
         prompt = inputs["input_ids"].shape[1]
-        scripts = [self.turn(said) for said in ids[:, prompt:].tolist()]
+        sees = bool(self.memory.parts.shows(inputs["input_ids"]).any())
+        scripts = [self.turn(said, sees) for said in ids[:, prompt:].tolist()]
         if not any(scripts):
             return scores
         whole = [script or said for script, said in zip(scripts, ids[:, prompt:].tolist(), strict=True)]
@@ -418,14 +421,15 @@ class Learner:
         turned = torch.tensor([bool(script) for script in scripts])
         return torch.where(turned, self._scores(row, others[:, prompt:]), scores)
 
-    def turn(self, said: list[int]) -> list[int]:
-        """An answer up to its first call, and the call of the other kind; nothing, if there is no call or no room."""
+    def turn(self, said: list[int], sees: bool = True) -> list[int]:
+        """An answer up to its first call, and the call of the other kind; nothing, if there is no call or no room, or
+        no image for a short memory to look at."""
         begin = self.memory.tokens.begin
         for place, token in enumerate(said):
             if token in begin:
                 other = 1 - begin.index(token)
                 fits = place + len(self.memory.written(KINDS[other])) <= self.config.answer
-                return [*said[:place], begin[other]] if fits else []
+                return [*said[:place], begin[other]] if fits and (sees or KINDS[other] == "long") else []
         return []
 
     # --- the loss ---------------------------------------------------------------------------------------------------

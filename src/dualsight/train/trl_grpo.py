@@ -290,7 +290,8 @@ class MemoryGRPOTrainer(GRPOTrainer):
                 self._base = Answered(rows, others[3], others[1])
             if self._penalises:
                 policy.mode, policy.seed = "learned", seed
-                policy.scripts = [learner.turn(ids) or ids for ids in said]
+                sees = [bool(policy.memory.parts.shows(torch.tensor(prompt)).any()) for prompt in answers[0]]
+                policy.scripts = [learner.turn(ids, image) or ids for ids, image in zip(said, sees, strict=True)]
                 others = super()._generate(prompts)
                 self._turned = Answered(list(range(len(prompts))), others[3], others[1])
         return tuple(answers)
