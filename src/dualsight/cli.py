@@ -786,10 +786,10 @@ def train_policy(
     """
     from dataclasses import replace
 
-    from dualsight.inference.talk_vlm import FULL, HOUSE, SMALL, with_views
+    from dualsight.inference.talk_vlm import SIZES, with_views
     from dualsight.train.talks import policy_run, pretrain_policy
 
-    config = {"small": SMALL, "full": FULL, "house": HOUSE}[size]
+    config = SIZES[size]
     if size == "house" and not data:
         raise ValueError("say where the pictures are: --data FOLDER, which `dualsight data views` wrote")
     if data:
@@ -937,7 +937,7 @@ def study(
     ],
     out: Path | None = None,
     rooms: Path = Path("runs/janus/rooms"),
-    seeds: list[int] = [0, 1],  # noqa: B006
+    seeds: list[int] | None = None,
     model: Path | None = None,
     scale: float = 1.0,
     models: Path | None = None,
@@ -958,7 +958,7 @@ def study(
         name: which claims.
         out: everything is kept here (runs/study-NAME by default); the same command goes on. results.md has the table.
         rooms: pictures of rooms, of `data rooms`.
-        seeds: of weights, order and test sets.
+        seeds: of weights, order and test sets; by default 0 and 1, of the studies of memory 0, 1 and 2.
         model: judge this Janus, of any size, in place of training; for guidance. Of janus-memory and
             navigator-memory: put it around this one, in place of the shipped one.
         scale: of the number of training steps.
@@ -981,6 +981,7 @@ def study(
     from dualsight.studies.study import Budget, run
 
     out = out or Path("runs") / f"study-{name}"
+    seeds = seeds or [0, 1, 2][: 3 if name in ("memory", "janus-memory", "answers") else 2]
     if name == "memory":
         steps = round(scale * 1200), round(scale * 800), round(scale * 60)
         memory.run(out, seeds, size, policy, interleaved, *steps, talks)

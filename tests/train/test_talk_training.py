@@ -1,5 +1,7 @@
 """The policy that talks about grids, and the warm start of a memory around it."""
 
+from dataclasses import replace
+
 import torch
 
 from dualsight.checkpoints.vismem import load_memory
@@ -59,6 +61,6 @@ def test_both_stages_write_what_can_be_read(tmp_path):
     warm_start(tmp_path / "policy", CONFIG, Run(tmp_path / "memory", 2, batch=2))
     vlm, config = load_policy(tmp_path / "policy")
     memory = load_memory(vlm, tmp_path / "memory")
-    assert config == SMALL and memory.config == CONFIG
+    assert config == replace(SMALL, interleaved=0.1, steps=2) and memory.config == CONFIG
     assert all(latents.abs().sum() > 0 for latents in memory.constant.values())
     assert not torch.equal(memory.builder.whiten_h.matrix, torch.eye(SMALL.width))

@@ -224,7 +224,7 @@ def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1) ->
     vlm.set_attn_implementation(QUICK)
     fit(PolicyTraining(vlm), PolicyTalks(config, run.batch, batches_of(run.steps), run.seed, interleaved), run)
     if is_main_process():
-        save_policy(vlm, config, run.out)
+        save_policy(vlm, replace(config, interleaved=interleaved, steps=run.steps), run.out)
     return run.out
 
 
