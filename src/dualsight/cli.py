@@ -811,6 +811,8 @@ def train_memory(
     batch: PositiveInt | None = None,
     learning_rate: float | None = None,
     share: float = 0.5,
+    relook: bool = True,
+    seeded: bool = True,
     seed: int = 0,
 ) -> None:
     """Warm start of a memory: right answers, through memories put into them. Talks teach where to look in the image
@@ -830,6 +832,8 @@ def train_memory(
         batch: talks or answers per step and process; 48, 8.
         learning_rate: its peak; 0.003, 0.0001.
         share: of an answer's delimiters behind which memory is put, with data.
+        relook: a short memory begins as a pooled second look; false is the paper's former alone.
+        seeded: what goes into a former starts from the queries, too; false starts it as in the paper.
         seed: of weights, order and places.
     """
     from dataclasses import replace
@@ -843,7 +847,7 @@ def train_memory(
     from dualsight.train.prompts import task_of
 
     chosen: tuple[Any, ...] = KINDS if kinds == "both" else (kinds,)
-    sizes = given(queries=queries, short=short, long=long, width=width)
+    sizes = given(queries=queries, short=short, long=long, width=width, relook=relook, seeded=seeded)
     settings = given(batch=batch, learning_rate=learning_rate, seed=seed)
     task = task_of(vlm, data, "exact", seed)
     if data is None or is_views(data):
@@ -872,6 +876,13 @@ def train_grpo(
     batch: PositiveInt = 8,
     group: PositiveInt = 16,
     answer: PositiveInt = 256,
+    temperature: float = 1.0,
+    share: float = 0.5,
+    wide_after: float = 0.5,
+    wide_share: float = 0.1,
+    latents: Literal["exact", "gaussian"] = "exact",
+    sigma: float = 0.1,
+    iterations: PositiveInt = 1,
     cost: float = 0.0,
     alpha: float = 0.3,
     beta: float = 0.015,
@@ -893,6 +904,13 @@ def train_grpo(
         batch: prompts per step and process.
         group: answers to a prompt.
         answer: tokens of an answer at most, those of its memories among them.
+        temperature: at which answers are sampled.
+        share: of delimiters behind which memory is forced, in stage memory.
+        wide_after: from this share of the steps on memory is forced behind any token, in stage memory ...
+        wide_share: ... with this probability.
+        latents: of stage memory; gaussian draws them around what is formed, and rewards teach where they are drawn.
+        sigma: how far, in shares of the size of the VLM's embeddings.
+        iterations: steps of the optimiser on the same answers.
         cost: of a call, in stage invocation.
         alpha: weight of the penalties of stage invocation.
         beta: weight of the KL to the memory before training.
@@ -909,7 +927,11 @@ def train_grpo(
         trained = load_memory(task.vlm, memory)
     else:
         trained = VisMem(task.vlm, task.delimiters)
-    config = GRPO(stage, group, min(4, group), answer=answer, cost=cost, alpha=alpha, beta=beta, target_kl=target_kl)
+    config = GRPO(
+        stage, group, min(4, group), answer=answer, temperature=temperature, share=share, wide_after=wide_after,
+        wide_share=wide_share, latents=latents, sigma=sigma, iterations=iterations, cost=cost, alpha=alpha, beta=beta,
+        target_kl=target_kl,
+    )  # fmt: skip
     changes: dict[str, Any] = {"learning_rate": learning_rate} if learning_rate else {}
     run = run_of(stage, out, steps, batch=batch, seed=seed, **changes)
     train(trained, task.rows, task.reward, task.decode, config, run)
