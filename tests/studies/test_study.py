@@ -137,6 +137,9 @@ def test_a_folder_keeps_what_one_run_made(tmp_path):
         check_settings(tmp_path, settings | {"steps": 4, "policy": {"path": "a", "weights": "ff"}})
     with pytest.raises(OtherSettings, match="talks is 9, was None"):
         check_settings(tmp_path, settings | {"talks": 9})
+    (tmp_path / "settings.json").rename(tmp_path / "results.json")
+    with pytest.raises(OtherSettings, match="nobody wrote down"):
+        check_settings(tmp_path, settings)
 
 
 def test_weights_are_told_by_what_is_in_them(tmp_path):

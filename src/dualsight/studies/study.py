@@ -224,10 +224,14 @@ def check_settings(folder: Path, settings: Mapping[str, Any], name: str = "setti
             may be added. A ``path`` in them, where something lies, does not count.
 
     Raises:
-        OtherSettings: it was filled with others; what differs is named.
+        OtherSettings: it was filled with others, and what differs is named; or by an older version that did not say.
     """
     path = folder / name
     if not path.exists():
+        if (folder / "results.json").exists():
+            raise OtherSettings(
+                f"{folder} holds results of which nobody wrote down the settings. Choose another folder"
+            )
         write_json(path, settings)
         return
     now = dict(_flat(json.loads(json.dumps(settings))))  # tuples become lists, as they do in the file
