@@ -144,7 +144,8 @@ def evaluate(
         held_out: of janus-house and geneval-shapes: false asks for combinations like those of training, to compare.
         memory: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant, pooled, or
             several joined by +. Of gridtalk, relook shows the image again in place of memory, and with lone among the
-            words (always+short+lone) memory is called at the last question only, which alone counts.
+            words (always+short+lone) memory is called at the last question only, which alone counts; oracle+short
+            calls it where the type of the question needs the image, and off+best:3 counts the best of three answers.
         vlm: of questions: a folder with a VLM of transformers; model has its memory.
         data: of questions: lines of JSON with question, answer and image, or whole conversations.
         reward: of questions: exact, numeric, choice, or module:function; what is worth more than a half is right.
@@ -966,7 +967,7 @@ def study(
     bf16: bool = False,
     compiled: bool = False,
     policy: Path | None = None,
-    size: Literal["small", "full"] = "full",
+    size: Literal["small", "full", "house"] | None = None,
     interleaved: float = 0.1,
     talks: PositiveInt = 256,
     vlm: Path | None = None,
@@ -988,12 +989,13 @@ def study(
             that name the same folder.
         bf16: of the same: compute in bfloat16.
         compiled: of the same: compile the blocks that learn.
-        policy: of memory: put it around this output of `train policy`, in place of training one.
-        size: of memory: see `train policy`.
-        interleaved: of memory: see `train policy`.
+        policy: of memory and forgetting: an output of `train policy`, in place of training one.
+        size: of memory: see `train policy`; full by default. Of forgetting: small (by default) or full.
+        interleaved: of memory and forgetting: see `train policy`.
         talks: of memory: played in each arm.
         vlm: of answers: a folder with a VLM of transformers.
-        data: of answers: what its memories learn from, lines of JSON with question, answer and image.
+        data: of answers: what its memories learn from, lines of JSON with question, answer and image. Of memory with
+            size house: pictures to learn from, of `data views`.
         test: of answers: what it is asked, alike.
         reward: of answers: exact, numeric, choice, or module:function.
     """
@@ -1005,10 +1007,13 @@ def study(
     out = out or Path("runs") / f"study-{name}"
     seeds = seeds or [0, 1, 2][: 3 if name in ("memory", "janus-memory", "answers") else 2]
     if name == "memory":
-        steps = round(scale * 1200), round(scale * 800), round(scale * 60)
-        memory.run(out, seeds, size, policy, interleaved, *steps, talks)
+        steps = (max(1, round(scale * number)) for number in (1200, 800, 60))
+        memory.run(out, seeds, size or "full", policy, interleaved, *steps, talks, data)
     elif name == "forgetting":
-        forgetting.run(out, seeds, forgetting.Budget().scaled(scale))
+        if size == "house":
+            raise ValueError("the lessons of forgetting are about grids: --size small or --size full")
+        config = forgetting.POLICIES[size or "small"]
+        forgetting.run(out, seeds, forgetting.Budget().scaled(scale), config, policy, interleaved)
     elif name == "answers":
         if not (vlm and data and test):
             raise ValueError("say who learns what and is asked what: --vlm FOLDER --data FILE --test FILE")
