@@ -11,7 +11,9 @@ as one piece, which stock ``generate()`` cannot do: it is compared with a plain 
 The pass lines:
 
 - memory off costs nothing: it is the stock model's own call;
-- a call costs at most its steps, the decoding steps of its tokens (its latents and the pair around them), and 10 %;
+- a call costs at most N decoding steps, one for each of its latents, and 10 %. The pair around them takes two more
+  steps, so a few latents cannot hold this line, however fast they are formed. Beside it stands what forming them adds:
+  the call against all of its steps, N + 2, and 10 %;
 - forming a short memory takes at most a fifth of the time of the vision encoder on an image of 1,024 tokens.
 
 The first memory of an answer also makes the keys of its image, which the later ones share, so the lines are drawn for
@@ -274,10 +276,13 @@ def pass_lines(
     lines = [Line("off / stock", seconds["off"] / seconds["stock"], NOTHING)]
     for kind in KINDS:
         for order in ("first", "later"):
-            plain = len(memory.written(kind)) * word
-            lines.append(Line(f"{kind} call, {order} / its steps", own[f"{kind}, {order}"] / plain, CALL))
+            of = memory.latents(kind), len(memory.written(kind))
+            for name, count in zip(("N", "N + 2"), of, strict=True):
+                ratio = own[f"{kind}, {order}"] / (count * word)
+                lines.append(Line(f"{kind} call, {order} / {name} steps", ratio, CALL))
     added = seconds["learned"] - seconds["off"]
-    lines.append(Line("all that memory adds / its steps", added / (some.extra(memory) * word), CALL))
+    for name, count in (("N", some.extra(memory) - 2 * len(some.calls)), ("N + 2", some.extra(memory))):
+        lines.append(Line(f"all that memory adds / {name} steps a call", added / (count * word), CALL))
     if visual >= LARGE:
         for order in ("first", "later"):
             forming = own[f"short, {order}: its first step"] - own["word"]

@@ -2,10 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
-from dualsight.cli import COMMANDS, main, with_underscores
+from dualsight.cli import COMMANDS, VISMEM, main, with_underscores
 from dualsight.doctor import Finding
 from dualsight.extras import install
 
@@ -111,6 +112,28 @@ def test_chat_answers_one_question_about_an_image(janus, tmp_path, capsys):
     Image.new("RGB", (9, 7), "red").save(tmp_path / "a.png")
     main(["chat", f"--model={janus}", "--question=what is this", f"--images={tmp_path / 'a.png'}", "--max-tokens=4"])
     assert capsys.readouterr().out.strip()
+
+
+def test_all_that_makes_a_stage_of_grpo_can_be_said(monkeypatch, tmp_path):
+    from dualsight.train.grpo import GRPO
+
+    seen = []
+    monkeypatch.setattr("dualsight.train.grpo.train", lambda *given: seen.append(given[4]))
+    options = {"share": 0.25, "wide_after": 0.7, "wide_share": 0.2, "latents": "gaussian", "sigma": 0.3,
+               "iterations": 2, "temperature": 0.8}  # fmt: skip
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    main(["train", "grpo", "--stage=memory", f"--vlm={VISMEM}/policy", f"--out={tmp_path}", "--group=2", *given])
+    assert seen == [GRPO("memory", 2, 2, **options)]
+
+
+def test_the_papers_former_alone_can_be_asked_for(monkeypatch, tmp_path):
+    from dualsight.inference.talk_vlm import MEMORY
+
+    seen = []
+    monkeypatch.setattr("dualsight.train.talks.warm_start", lambda *given, **_: seen.append(given[1]))
+    for options in ([], ["--relook=false", "--seeded=false"]):
+        main(["train", "memory", f"--vlm={VISMEM}/policy", f"--out={tmp_path}", *options])
+    assert seen == [MEMORY, replace(MEMORY, relook=False, seeded=False)]
 
 
 def test_chat_goes_on_until_an_empty_line(janus, monkeypatch, capsys):

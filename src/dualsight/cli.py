@@ -148,7 +148,8 @@ def evaluate(
         held_out: of janus-house and geneval-shapes: false asks for combinations like those of training, to compare.
         memory: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, constant, pooled, or
             several joined by +. Of gridtalk, relook shows the image again in place of memory, and with lone among the
-            words (always+short+lone) memory is called at the last question only, which alone counts.
+            words (always+short+lone) memory is called at the last question only, which alone counts; oracle+short
+            calls it where the type of the question needs the image, and off+best:3 counts the best of three answers.
         vlm: of questions: a folder with a VLM of transformers; model has its memory.
         data: of questions: lines of JSON with question, answer and image, or whole conversations.
         reward: of questions: exact, numeric, choice, or module:function; what is worth more than a half is right.
@@ -829,10 +830,10 @@ def train_policy(
     """
     from dataclasses import replace
 
-    from dualsight.inference.talk_vlm import FULL, HOUSE, SMALL, with_views
+    from dualsight.inference.talk_vlm import SIZES, with_views
     from dualsight.train.talks import policy_run, pretrain_policy
 
-    config = {"small": SMALL, "full": FULL, "house": HOUSE}[size]
+    config = SIZES[size]
     if size == "house" and not data:
         raise ValueError("say where the pictures are: --data FOLDER, which `dualsight data views` wrote")
     if data:
@@ -854,6 +855,8 @@ def train_memory(
     batch: PositiveInt | None = None,
     learning_rate: float | None = None,
     share: float = 0.5,
+    relook: bool = True,
+    seeded: bool = True,
     seed: int = 0,
 ) -> None:
     """Warm start of a memory: right answers, through memories put into them. Talks teach where to look in the image
@@ -873,6 +876,8 @@ def train_memory(
         batch: talks or answers per step and process; 48, 8.
         learning_rate: its peak; 0.003, 0.0001.
         share: of an answer's delimiters behind which memory is put, with data.
+        relook: a short memory begins as a pooled second look; false is the paper's former alone.
+        seeded: what goes into a former starts from the queries, too; false starts it as in the paper.
         seed: of weights, order and places.
     """
     from dataclasses import replace
@@ -886,7 +891,7 @@ def train_memory(
     from dualsight.train.prompts import task_of
 
     chosen: tuple[Any, ...] = KINDS if kinds == "both" else (kinds,)
-    sizes = given(queries=queries, short=short, long=long, width=width)
+    sizes = given(queries=queries, short=short, long=long, width=width, relook=relook, seeded=seeded)
     settings = given(batch=batch, learning_rate=learning_rate, seed=seed)
     task = task_of(vlm, data, "exact", seed)
     if data is None or is_views(data):
@@ -915,6 +920,13 @@ def train_grpo(
     batch: PositiveInt = 8,
     group: PositiveInt = 16,
     answer: PositiveInt = 256,
+    temperature: float = 1.0,
+    share: float = 0.5,
+    wide_after: float = 0.5,
+    wide_share: float = 0.1,
+    latents: Literal["exact", "gaussian"] = "exact",
+    sigma: float = 0.1,
+    iterations: PositiveInt = 1,
     cost: float = 0.0,
     alpha: float = 0.3,
     beta: float = 0.015,
@@ -936,6 +948,13 @@ def train_grpo(
         batch: prompts per step and process.
         group: answers to a prompt.
         answer: tokens of an answer at most, those of its memories among them.
+        temperature: at which answers are sampled.
+        share: of delimiters behind which memory is forced, in stage memory.
+        wide_after: from this share of the steps on memory is forced behind any token, in stage memory ...
+        wide_share: ... with this probability.
+        latents: of stage memory; gaussian draws them around what is formed, and rewards teach where they are drawn.
+        sigma: how far, in shares of the size of the VLM's embeddings.
+        iterations: steps of the optimiser on the same answers.
         cost: of a call, in stage invocation.
         alpha: weight of the penalties of stage invocation.
         beta: weight of the KL to the memory before training.
@@ -952,7 +971,11 @@ def train_grpo(
         trained = load_memory(task.vlm, memory)
     else:
         trained = VisMem(task.vlm, task.delimiters)
-    config = GRPO(stage, group, min(4, group), answer=answer, cost=cost, alpha=alpha, beta=beta, target_kl=target_kl)
+    config = GRPO(
+        stage, group, min(4, group), answer=answer, temperature=temperature, share=share, wide_after=wide_after,
+        wide_share=wide_share, latents=latents, sigma=sigma, iterations=iterations, cost=cost, alpha=alpha, beta=beta,
+        target_kl=target_kl,
+    )  # fmt: skip
     changes: dict[str, Any] = {"learning_rate": learning_rate} if learning_rate else {}
     run = run_of(stage, out, steps, batch=batch, seed=seed, **changes)
     train(trained, task.rows, task.reward, task.decode, config, run)
@@ -980,14 +1003,14 @@ def study(
     ],
     out: Path | None = None,
     rooms: Path = Path("runs/janus/rooms"),
-    seeds: list[int] = [0, 1],  # noqa: B006
+    seeds: list[int] | None = None,
     model: Path | None = None,
     scale: float = 1.0,
     models: Path | None = None,
     bf16: bool = False,
     compiled: bool = False,
     policy: Path | None = None,
-    size: Literal["small", "full"] = "full",
+    size: Literal["small", "full", "house"] | None = None,
     interleaved: float = 0.1,
     talks: PositiveInt = 256,
     vlm: Path | None = None,
@@ -1001,7 +1024,7 @@ def study(
         name: which claims.
         out: everything is kept here (runs/study-NAME by default); the same command goes on. results.md has the table.
         rooms: pictures of rooms, of `data rooms`.
-        seeds: of weights, order and test sets.
+        seeds: of weights, order and test sets; by default 0 and 1, of the studies of memory 0, 1 and 2.
         model: judge this Janus, of any size, in place of training; for guidance. Of janus-memory and
             navigator-memory: put it around this one, in place of the shipped one.
         scale: of the number of training steps.
@@ -1009,12 +1032,13 @@ def study(
             that name the same folder.
         bf16: of the same: compute in bfloat16.
         compiled: of the same: compile the blocks that learn.
-        policy: of memory: put it around this output of `train policy`, in place of training one.
-        size: of memory: see `train policy`.
-        interleaved: of memory: see `train policy`.
+        policy: of memory and forgetting: an output of `train policy`, in place of training one.
+        size: of memory: see `train policy`; full by default. Of forgetting: small (by default) or full.
+        interleaved: of memory and forgetting: see `train policy`.
         talks: of memory: played in each arm.
         vlm: of answers: a folder with a VLM of transformers.
-        data: of answers: what its memories learn from, lines of JSON with question, answer and image.
+        data: of answers: what its memories learn from, lines of JSON with question, answer and image. Of memory with
+            size house: pictures to learn from, of `data views`.
         test: of answers: what it is asked, alike.
         reward: of answers: exact, numeric, choice, or module:function.
     """
@@ -1024,11 +1048,15 @@ def study(
     from dualsight.studies.study import Budget, run
 
     out = out or Path("runs") / f"study-{name}"
+    seeds = seeds or [0, 1, 2][: 3 if name in ("memory", "janus-memory", "answers") else 2]
     if name == "memory":
-        steps = round(scale * 1200), round(scale * 800), round(scale * 60)
-        memory.run(out, seeds, size, policy, interleaved, *steps, talks)
+        steps = (max(1, round(scale * number)) for number in (1200, 800, 60))
+        memory.run(out, seeds, size or "full", policy, interleaved, *steps, talks, data)
     elif name == "forgetting":
-        forgetting.run(out, seeds, forgetting.Budget().scaled(scale))
+        if size == "house":
+            raise ValueError("the lessons of forgetting are about grids: --size small or --size full")
+        config = forgetting.POLICIES[size or "small"]
+        forgetting.run(out, seeds, forgetting.Budget().scaled(scale), config, policy, interleaved)
     elif name == "answers":
         if not (vlm and data and test):
             raise ValueError("say who learns what and is asked what: --vlm FOLDER --data FILE --test FILE")

@@ -2,13 +2,25 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from dualsight.bench.provenance import weights_sha256
-from dualsight.bench.talks import Played, evaluate, evaluate_folder, last_line, play, play_all, summary, take_views
+from dualsight.bench.talks import (
+    Played,
+    evaluate,
+    evaluate_folder,
+    last_line,
+    play,
+    play_all,
+    seconds_of_an_answer,
+    summary,
+    take_views,
+    visual_attention,
+)
 from dualsight.checkpoints.vismem import save_memory
 from dualsight.cli import VISMEM, main
 from dualsight.data.gridtalk import COLORS
@@ -56,6 +68,34 @@ def test_looking_again_is_not_memory(memory):
     assert not any(one.call for one in again)
     assert [one.said for one in again] != [one.said for one in off]
     assert evaluate(memory, SMALL, "relook", 5, talks=2).memory == "relook"
+
+
+def test_an_oracle_calls_where_the_image_is_needed(memory):
+    task = replace(SMALL.task, types=("color", "text"))
+    played = play_all(memory, replace(SMALL, task=task), "oracle+short", 1, 4)
+    assert {one.type for one in played} == {"color", "text"}
+    assert all((one.call == "short") == (one.type == "color") for one in played)
+    assert play_all(memory, SMALL, "oracle+long+lone", 0, 2) == play_all(memory, SMALL, "always+long+lone", 0, 2)
+
+
+def test_the_best_of_several_tries_is_right_more_often(memory):
+    """Each that is right counts; a policy that knows nothing draws from about a hundred words."""
+    one, many, again = (play_all(memory, SMALL, f"off+best:{n}", 2, 6) for n in (1, 200, 200))
+    assert many == again and sum(o.right for o in many) > sum(o.right for o in one) + 10
+    with pytest.raises(ValueError, match=r"best:n draws an answer n times"):
+        play_all(memory, SMALL, "off+best:none", 2, 2)
+
+
+def test_attention_on_the_image_ends_where_it_is_out_of_reach(memory, tmp_path):
+    save_policy(memory.vlm, SMALL, tmp_path)
+    found = visual_attention(tmp_path, 0, talks=2)
+    assert list(found) == [str(index) for index in range(9)]
+    assert 0 < found["0"] < 1 and found["8"] == 0 == found["4"], "a layer sees 16 tokens, a sentence has 8"
+
+
+@pytest.mark.parametrize("mode", ["off", "relook", "oracle+short", "always+short+wrong-image+lone", "lone"])
+def test_an_answer_takes_time_in_every_mode(memory, mode):
+    assert 0 < seconds_of_an_answer(memory, SMALL, mode, 0, talks=2, rounds=1) < 60
 
 
 def test_what_the_next_talk_would_answer_and_ask(memory):

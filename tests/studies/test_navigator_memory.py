@@ -16,6 +16,7 @@ from dualsight.inference.readers import RecollectingReader
 from dualsight.models.janus_vln import TINY
 from dualsight.models.recollection import Recollection, RecollectionConfig
 from dualsight.studies.navigator_memory import STUDY, WAYS, Budget, answers, run
+from dualsight.studies.study import OtherSettings
 from dualsight.train.features import FeatureStore
 from dualsight.train.imitation import Collate, lessons
 from dualsight.train.recollection import episodes_of
@@ -57,6 +58,8 @@ def test_every_arm_is_judged_and_every_claim_decided(played):
     again = run(folder, folder / "navigator", (0,), BUDGET)
     assert again == json.loads((folder / "results.json").read_text()) == result
     assert weights.stat().st_mtime_ns == before
+    with pytest.raises(OtherSettings, match=r"budget\.steps is 3, was 2"):
+        run(folder, folder / "navigator", (0,), replace(BUDGET, steps=3))
 
 
 @torch.no_grad()

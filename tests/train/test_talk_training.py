@@ -1,5 +1,7 @@
 """The policy that talks about grids, and the warm start of a memory around it."""
 
+from dataclasses import replace
+
 import torch
 
 from dualsight.checkpoints.vismem import load_memory
@@ -11,7 +13,9 @@ from dualsight.train.talks import (
     MemoryTraining,
     PolicyTalks,
     PolicyTraining,
+    SoftPromptTraining,
     pretrain_policy,
+    soft_prompt,
     warm_start,
 )
 from dualsight.train.trainer import Run
@@ -54,11 +58,35 @@ def test_a_memory_learns_the_answer_behind_it():
     assert all(parameter.grad is None for parameter in memory.vlm.parameters())
 
 
+def test_a_policy_without_memory_learns_in_sight_of_the_image_too():
+    """From late answers alone it could learn nothing but to guess."""
+    batch = MemoryTalks(SMALL, None, 2, 20, 0)[0]
+    learnt = (batch["labels"][0] != IGNORE).nonzero()[:, 0]
+    assert len(learnt) >= 3 * (SMALL.late - 1) and learnt[0] < len(SMALL.image) + 8
+    assert not torch.isin(batch["input_ids"], torch.tensor(len(SMALL.task.vocabulary))).any()
+
+
+def test_a_soft_prompt_learns_and_nothing_else_does(tmp_path):
+    pretrain_policy(SMALL, Run(tmp_path / "policy", 1, batch=2))
+    vlm, _ = load_policy(tmp_path / "policy")
+    torch.manual_seed(0)
+    memory = VisMem(vlm, [6], CONFIG)
+    training, before = SoftPromptTraining(memory), {name: p.clone() for name, p in memory.named_parameters()}
+    batch = MemoryTalks(SMALL, memory, 6, 10, 0, ("short",))[9]
+    losses = learn(training, batch, 20, 1e-2)
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    moved = {name for name, p in memory.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"constant.short", "tokens.rows"}
+    assert all(parameter.grad is None for parameter in vlm.parameters())
+    soft_prompt(tmp_path / "policy", CONFIG, Run(tmp_path / "soft", 1, batch=2))
+    assert load_memory(vlm, tmp_path / "soft").constant["long"].std() > 0
+
+
 def test_both_stages_write_what_can_be_read(tmp_path):
     pretrain_policy(SMALL, Run(tmp_path / "policy", 2, batch=2))
     warm_start(tmp_path / "policy", CONFIG, Run(tmp_path / "memory", 2, batch=2))
     vlm, config = load_policy(tmp_path / "policy")
     memory = load_memory(vlm, tmp_path / "memory")
-    assert config == SMALL and memory.config == CONFIG
+    assert config == replace(SMALL, interleaved=0.1, steps=2) and memory.config == CONFIG
     assert all(latents.abs().sum() > 0 for latents in memory.constant.values())
     assert not torch.equal(memory.builder.whiten_h.matrix, torch.eye(SMALL.width))

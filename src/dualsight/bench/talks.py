@@ -22,10 +22,11 @@ from rich.table import Table
 
 from dualsight.bench.provenance import weights_sha256
 from dualsight.bench.scores import write_result
+from dualsight.bench.speed import medians, take_turns
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.gridtalk import GridTalk
 from dualsight.data.housetalk import HouseTalk, write_views
-from dualsight.data.talks import ANSWER, ASKED, MARK, Talk, gaps
+from dualsight.data.talks import ANSWER, ASKED, MARK, SENTENCE, Talk, gaps
 from dualsight.envs.sim.house import load, load_navmesh
 from dualsight.envs.sim.raster import Rasteriser
 from dualsight.envs.sim.splits import SPLITS
@@ -41,6 +42,13 @@ SUITES = {"gridtalk": GridTalk, "housetalk": HouseTalk}
 LONE = "lone"
 """A word of modes of this task: memory at the last question only, which alone counts. Behind others an answer can be
 read off their latents, too."""
+ORACLE = "oracle"
+"""A word of modes of this task: memory is forced at the questions that need the image, by their type, and at no other.
+``oracle+short`` has short ones only."""
+
+SAMPLES = "best"
+"""``best:3``, a word of modes of this task: an answer is drawn so often from what the model finds likely, and right if
+one of them is. A judge that knows the answer chooses, so it bounds what more tries without memory can gain."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ def play(
     first: int = 0,
     asked: range | None = None,
     calls: Sequence[Mapping[int, Kind]] | None = None,
+    needed: bool = False,
+    samples: int = 0,
 ) -> list[Played]:
     """Questions of some talks of one length.
 
@@ -78,13 +88,15 @@ def play(
         first: the number of the first talk.
         asked: the questions that count and at which memory may be called; all by default.
         calls: which memory each talk calls at which questions; None leaves it to the mode.
+        needed: memory is forced only where the question is about the image.
+        samples: of every answer, of which the best one counts; 0 takes the most likely one.
     """
     asked = asked or range(len(talks[0].sentences))
     rng = np.random.default_rng((seed, first))
     between = gaps(config.task, len(talks[0].sentences), rng)
     words = int(rng.integers(2**31))
     if calls is None:
-        calls = _called(memory, config, talks, between, asked, mode or Mode("off"), words, rng)
+        calls = _called(memory, config, talks, between, asked, mode or Mode("off"), needed, words, rng)
     rows = [
         _row(memory, config, talk, between, row if mode else None, words)
         for talk, row in zip(talks, calls, strict=True)
@@ -92,14 +104,17 @@ def play(
     answers = torch.tensor([answers for _, answers in rows])
     logits = _read(memory, config, talks, [ids for ids, _ in rows], mode, seed)
     names = config.task.vocabulary
-    said = logits[torch.arange(len(talks))[:, None], answers - 1, : len(names)].argmax(-1)
+    scores = logits[torch.arange(len(talks))[:, None], answers - 1, : len(names)]
+    tries = _drawn(scores, samples, hash((seed, first))) if samples else scores.argmax(-1, keepdim=True)
     plain = lay_out(talks[0], config, between, {}, np.random.default_rng(words))[1]
     played = []
     for number, talk in enumerate(talks):
         beside = talks[(number + 1) % len(talks)]
         for index in asked:
             sentence = talk.sentences[index]
-            word, late = names[said[number, index]], plain[index] - 1 - config.visual_tokens > config.reach
+            tried = [names[word] for word in tries[number, index]]
+            word = sentence.words[ANSWER] if sentence.words[ANSWER] in tried else tried[0]
+            late = plain[index] - 1 - config.visual_tokens > config.reach
             played.append(
                 Played(
                     first + number, index, sentence.type, late, word == sentence.words[ANSWER], word,
@@ -117,6 +132,7 @@ def _called(
     between: Sequence[int],
     asked: range,
     mode: Mode,
+    needed: bool,
     words: int,
     rng: np.random.Generator,
 ) -> list[dict[int, Kind]]:
@@ -124,7 +140,9 @@ def _called(
     calls: list[dict[int, Kind]] = [{} for _ in talks]
     for index in asked:
         if mode.decision == "forced":
-            for row in calls:
+            for row, talk in zip(calls, talks, strict=True):
+                if needed and talk.sentences[index].subject < 0:
+                    continue
                 if rng.random() < mode.share:
                     row[index] = mode.kinds[int(rng.integers(len(mode.kinds)))]
         elif mode.decision == "learned":
@@ -133,6 +151,13 @@ def _called(
                 if kind is not None:
                     row[index] = kind
     return calls
+
+
+def _drawn(scores: torch.Tensor, samples: int, seed: int) -> torch.Tensor:
+    """So many words from each distribution (..., W)."""
+    dice = torch.Generator().manual_seed(seed % 2**63)
+    drawn = torch.multinomial(scores.flatten(0, -2).softmax(-1), samples, True, generator=dice)
+    return drawn.view(*scores.shape[:-1], samples)
 
 
 def _row(
@@ -195,6 +220,30 @@ def _decide(
     ]
 
 
+@torch.no_grad()
+def visual_attention(policy: Path, seed: int, views: Path | None = None, talks: int = 16) -> dict[str, float]:
+    """How much a policy without memory looks at the image when it says an answer, question by question: the share of
+    its attention that falls on visual tokens, mean over heads and layers. Behind the windows' reach none can; how it
+    falls before that shows when the image is lost.
+
+    Args:
+        views: the pictures, where it talks about houses.
+    """
+    vlm, config = load_policy(policy, views)
+    vlm.set_attn_implementation("eager")  # the others do not say where they look
+    rng, count = np.random.default_rng((seed, 80)), sentences_of(config)
+    made = [config.task.sample(count, rng) for _ in range(talks)]
+    between = gaps(config.task, count, rng)
+    rows, places = zip(*(lay_out(talk, config, between, {}, rng) for talk in made), strict=True)
+    ids, pixels = torch.tensor(rows), torch.stack([prepared(talk.image) for talk in made])
+    there = torch.ones_like(ids)
+    layers = vlm(input_ids=ids, attention_mask=there, pixel_values=pixels, output_attentions=True).attentions
+    seen = ids[0] == MARK["<seen>"]
+    said = [place - 1 for place in places[0]]
+    shares = torch.stack([layer[:, :, said][..., seen].sum(-1).mean((0, 1)) for layer in layers]).mean(0)
+    return {str(index): round(share, 6) for index, share in enumerate(shares.tolist())}
+
+
 @dataclass(frozen=True)
 class Result:
     """Shares of right answers, in percent."""
@@ -251,7 +300,7 @@ def evaluate(
     """A fresh test set, drawn from ``seed``, in one mode.
 
     Args:
-        mode: see `Mode.parse`, or `RELOOK`, or with `LONE` among its words.
+        mode: see `Mode.parse`, or `RELOOK`, or with `LONE`, `ORACLE` or `SAMPLES` among its words.
         sentences: of a talk; see `sentences_of` for the default.
         out: a file for the figures.
         judged: what was judged, plain JSON.
@@ -276,7 +325,7 @@ def play_all(
 ) -> list[Played]:
     """All questions of the test set that ``seed`` draws. Arguments as for `evaluate`."""
     words = mode.split("+")
-    rules = None if mode == RELOOK else Mode.parse("+".join(word for word in words if word != LONE) or "learned")
+    rules = None if mode == RELOOK else Mode.parse(_decoded(mode))
     rng, sentences = np.random.default_rng((seed, 77)), sentences or sentences_of(config)
     made = [config.task.sample(sentences, rng) for _ in range(talks)]
     asked = range(sentences - 1 if LONE in words else 0, sentences)
@@ -284,8 +333,69 @@ def play_all(
     return [
         one
         for part in track(parts, f"playing {mode}", transient=True)
-        for one in play(memory, config, made[part[0] : part[-1] + 1], rules, seed, int(part[0]), asked)
+        for one in play(
+            memory,
+            config,
+            made[part[0] : part[-1] + 1],
+            rules,
+            seed,
+            int(part[0]),
+            asked,
+            needed=ORACLE in words,
+            samples=samples_of(mode),
+        )
     ]
+
+
+def samples_of(mode: str) -> int:
+    """How often an answer is drawn; 0 where the most likely one is taken.
+
+    Raises:
+        ValueError: no number of at least 1.
+    """
+    numbers = [number for word in mode.split("+") for name, _, number in [word.partition(":")] if name == SAMPLES]
+    if any(not number.isdecimal() or int(number) < 1 for number in numbers):
+        raise ValueError(
+            f"memory={mode!r}: {SAMPLES}:n draws an answer n times, at least once, such as off+{SAMPLES}:3"
+        )
+    return int(numbers[-1]) if numbers else 0
+
+
+def _decoded(mode: str) -> str:
+    """A mode of this task, not `RELOOK`, as ``VisMem.generate`` takes it."""
+    words = ("always" if word == ORACLE else word for word in mode.split("+") if word.split(":")[0] not in _OURS)
+    return "+".join(words) or "learned"
+
+
+_OURS = (LONE, SAMPLES)
+
+
+@torch.no_grad()
+def seconds_of_an_answer(
+    memory: VisMem, config: PolicyConfig, mode: str, seed: int, talks: int = 8, rounds: int = 3
+) -> float:
+    """What an answer costs in a mode: a batch of talks is read up to the delimiter of a late question and answered by
+    stock ``generate()``, for each of several samples anew. The median over ``rounds`` of the seconds of a talk; on CPUs
+    of CPU time."""
+    rng = np.random.default_rng((seed, 79))
+    count, again = min(config.late, config.task.subjects), mode == RELOOK
+    made = [config.task.sample(count, rng) for _ in range(talks)]
+    between = gaps(config.task, count, rng)
+    rows = []
+    for talk in made:
+        ids, answers = lay_out(talk, config, between, {}, rng)
+        rows.append(ids[: answers[-1] - ANSWER + ASKED] + config.image * again)
+    pixels = torch.stack([prepared(talk.image) for talk in made]).repeat_interleave(1 + again, 0)
+    ids = torch.tensor(rows)
+    room = SENTENCE - ASKED + max(len(memory.written(kind)) for kind in KINDS)
+
+    def answer() -> None:
+        memory.generate(
+            "off" if again else _decoded(mode), seed, input_ids=ids, attention_mask=torch.ones_like(ids),
+            pixel_values=pixels, max_new_tokens=room, do_sample=False, eos_token_id=config.index["."],
+        )  # fmt: skip
+
+    return medians(take_turns({mode: answer}, rounds))[mode] / talks * max(1, samples_of(mode))
 
 
 def evaluate_folder(

@@ -46,6 +46,11 @@ class PolicyConfig:
     heads: int = 6
     window: int = 40
     """Tokens that a layer sees, itself among them: the image is in reach of ``layers * (window - 1)``."""
+    interleaved: float | None = None
+    """Share of the delimiters of its pre-training behind which the image stood once more: what is true of a policy that
+    met visual tokens amid a text need not be of one that never did. None before it is trained, and in older files."""
+    steps: int | None = None
+    """Of its pre-training."""
 
     @property
     def visual_tokens(self) -> int:
@@ -76,6 +81,7 @@ SMALL = PolicyConfig(GridTalk(size=3, colors=4, types=("color",)), ("color",), 1
 FULL = PolicyConfig()
 HOUSE = PolicyConfig(HouseTalk(), HOUSE_TYPES, vision_width=144, vision_layers=4)
 """Four views of 8 x 8 patches: 64 visual tokens."""
+SIZES = {"small": SMALL, "full": FULL, "house": HOUSE}
 MEMORY = VisMemConfig(4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64)
 """Of a memory around either."""
 

@@ -20,7 +20,7 @@ from dualsight.bench.scores import Score
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
 from dualsight.models.vismem import VisMem, VisMemConfig
-from dualsight.studies.study import Claim, Figure, Study, conclude
+from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, digest, weights_of
 from dualsight.train import sft
 from dualsight.train.prompts import chat_task
 
@@ -82,14 +82,27 @@ def run(
         result = questions.evaluate(memory, asked, task.reward, task.decode, mode, tokens, seed=seed)
         return {"overall": result["overall"]}
 
-    settings = {"vlm": str(vlm), "data": str(data), "test": str(test), "reward": reward, "steps": steps}
+    settings = {
+        "vlm": {"path": str(vlm), "weights": weights_of(vlm)},
+        "data": {"path": str(data), "content": digest(data)},
+        "test": {"path": str(test), "content": digest(test)},
+        "reward": reward,
+        "steps": steps,
+        "tokens": tokens,
+        "memory": asdict(config),
+    }
     return play(STUDY, out, seeds, task.vlm, train, ask, settings)
 
 
 def play(
     study: Study, out: Path, seeds: Sequence[int], vlm: Any, train: Train, ask: Ask, settings: dict[str, Any]
 ) -> dict:
-    """Train and ask what was not yet, arm by arm, and judge the claims; returns the content of ``results.json``."""
+    """Train and ask what was not yet, arm by arm, and judge the claims; returns the content of ``results.json``.
+
+    Raises:
+        OtherSettings: ``out`` holds what was made with other settings.
+    """
+    check_settings(out, {"study": study.name} | settings)
     rows: dict[str, dict[str, list[Figure]]] = {arm: {} for arm in ARMS}
     for seed in seeds:
         folder, memory = out / f"seed{seed}", None

@@ -26,7 +26,7 @@ from dualsight.inference.talk_vlm import MEMORY
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.models.vismem import VisMem, delimiters_of
 from dualsight.studies.answers import CLAIMS, play
-from dualsight.studies.study import Study
+from dualsight.studies.study import Study, weights_of
 from dualsight.train import sft
 from dualsight.train.janus_sources import open_sources
 from dualsight.types import Conversation, Examples, Frame
@@ -105,5 +105,10 @@ def run(
         return {"overall": result["overall"], **result["categories"]}
 
     made = cache(understanding.make_items)
-    settings = {"model": str(model), "steps": steps, "questions": questions}
+    settings = {
+        "model": {"path": str(model), "weights": weights_of(model)},
+        "rooms": weights_of(rooms),
+        "steps": steps,
+        "questions": questions,
+    }
     return play(STUDY, out, seeds, vlm, train, ask, settings)

@@ -1,9 +1,14 @@
-"""Claims of VisMem on GridTalk: is latent memory used, what for, and what does it replace?
+"""Claims of VisMem on talks about grids or houses: is latent memory used, what for, and what does it replace?
 
 One frozen policy, a memory for every seed, fresh test sets, every way of calling it. A row of the table is a way of
-calling and the part of a talk that counts: *early* (the image can be in reach) or *late* (it cannot). ``seen`` are all
-questions about the image. After its warm start a memory is trained by rewards: stage I what is formed (``rewarded``),
-then stage II when it is called (``learned``).
+calling and the part of a talk that counts: *early* (the image can be in reach), *late* (it cannot) or *overall*; its
+columns are types of questions. ``all`` are all of them, ``seen`` those about the image, ``mixture`` those of which one
+kind of memory is said to be better for some and the other for others. After its warm start a memory is trained by
+rewards: stage I what is formed (``rewarded``), then stage II when it is called (``learned``).
+
+*Overall* has further columns: ``area``, the mean over the places in a talk of what is right of ``seen`` at each;
+``tokens`` that memory (or a second look, or further tries) adds to an answer, and the ``ms`` of one
+(`seconds_of_an_answer`).
 
 The pass lines are those of the claims' list, as margins: ``-20`` says "better by at least 20 points".
 """
@@ -11,42 +16,103 @@ The pass lines are those of the claims' list, as margins: ``-20`` says "better b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
 
 from dualsight.bench.scores import score
-from dualsight.bench.talks import Played, play_all
+from dualsight.bench.talks import (
+    RELOOK,
+    Played,
+    play_all,
+    samples_of,
+    seconds_of_an_answer,
+    take_views,
+    visual_attention,
+)
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
-from dualsight.data.gridtalk import TYPES
-from dualsight.inference.talk_vlm import FULL, MEMORY, SMALL, load_policy
-from dualsight.studies.study import Claim, Figure, Study, conclude
+from dualsight.data.housetalk import HouseTalk
+from dualsight.data.talks import ASKED, MARK, SENTENCE
+from dualsight.inference.talk_vlm import MEMORY, SIZES, PolicyConfig, load_policy, with_views
+from dualsight.models.vismem import VisMem
+from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, weights_of
 from dualsight.train.grpo import GRPO, run_of, train
+from dualsight.train.lora import add_lora
 from dualsight.train.prompts import task_of
-from dualsight.train.talks import memory_run, policy_run, pretrain_policy, warm_start
+from dualsight.train.talks import (
+    memory_run,
+    policy_run,
+    pretrain_policy,
+    soft_prompt,
+    soft_prompt_of,
+    tune,
+    warm_start,
+)
+
+Size = Literal["small", "full", "house"]
+Who = Literal["warm", "memory", "invocation", "look", "former", "soft", "lora", "full"]
+"""A memory after its warm start, and after each stage of GRPO; its second look without what the former says
+(``memory.latent.Relook``), and the paper's former without one, from nothing; constant latents that were trained; the
+policy itself, tuned on the same talks."""
+
+
+class Arm(NamedTuple):
+    """Who is asked, and when memory is called: a mode of `evaluate`."""
+
+    who: Who
+    mode: str
+
 
 ARMS = {
-    "off": "off",
-    "short": "always+short",
-    "long": "always+long",
-    "either": "always",
-    "half": "random:0.5",
-    "constant": "always+short+constant",
-    "noise": "always+short+noise",
-    "wrong image": "always+short+wrong-image",
-    "wrong question": "always+short+wrong-question",
-    "lone": "always+short+lone",
-    "lone constant": "always+short+constant+lone",
-    "lone wrong image": "always+short+wrong-image+lone",
-    "lone wrong question": "always+short+wrong-question+lone",
-    "pooled": "always+short+pooled",
-    "relook": "relook",
+    "off": Arm("warm", "off"),
+    "short": Arm("warm", "always+short"),
+    "long": Arm("warm", "always+long"),
+    "constant": Arm("warm", "always+short+constant"),
+    "noise": Arm("warm", "always+short+noise"),
+    "wrong image": Arm("warm", "always+short+wrong-image"),
+    "wrong question": Arm("warm", "always+short+wrong-question"),
+    "lone": Arm("warm", "always+short+lone"),
+    "lone constant": Arm("warm", "always+short+constant+lone"),
+    "lone wrong image": Arm("warm", "always+short+wrong-image+lone"),
+    "lone wrong question": Arm("warm", "always+short+wrong-question+lone"),
+    "pooled": Arm("warm", "always+short+pooled"),
+    "relook": Arm("warm", RELOOK),
+    "best of three": Arm("warm", "off+best:3"),
+    "look only": Arm("look", "always+short"),
+    "former only": Arm("former", "always+short"),
+    "soft prompt": Arm("soft", "always+short+constant"),
+    "lora": Arm("lora", "off"),
+    "full": Arm("full", "off"),
+    "rewarded": Arm("memory", "always+short"),
+    "learned": Arm("invocation", "learned"),
+    "learned short": Arm("invocation", "learned+short"),
+    "learned long": Arm("invocation", "learned+long"),
+    "always": Arm("invocation", "always"),
+    "always short": Arm("invocation", "always+short"),
+    "always long": Arm("invocation", "always+long"),
+    "random 25": Arm("invocation", "random:0.25"),
+    "random 50": Arm("invocation", "random:0.5"),
+    "random 75": Arm("invocation", "random:0.75"),
+    "oracle short": Arm("invocation", "oracle+short"),
+    "oracle long": Arm("invocation", "oracle+long"),
 }
-"""Ways of calling memory after the warm start, as `evaluate` takes them. ``pooled`` puts averages of the visual tokens
-in the place of latents, ``relook`` shows the whole image again. What latents are made of is told by ``lone`` ones:
-where every question has a memory, an answer can be read off those of the questions before, too."""
+"""``constant`` latents are the mean of those that are formed; ``pooled`` puts averages of the visual tokens in their
+place, ``relook`` shows the whole image again. The ``best of three`` tries say about as many tokens as one answer with a
+short memory of four latents. What latents are made of is told by ``lone`` ones: where every question has a memory, an
+answer can be read off those of the questions before, too. ``oracle`` calls where the type of the question needs the
+image. When to call is compared around one and the same memory, that of both stages."""
+BEST = {
+    "best forced": ("always", "always short", "always long", "random 25", "random 50", "random 75"),
+    "best of one kind": ("learned short", "learned long"),
+}
+"""Rows of the best of some arms, column by column."""
 STAGES: tuple[tuple[Literal["memory", "invocation"], float, float], ...] = (
     ("memory", 3e-4, 0.0),
     ("invocation", 3e-3, 0.05),
@@ -54,12 +120,10 @@ STAGES: tuple[tuple[Literal["memory", "invocation"], float, float], ...] = (
 """Of GRPO, each with its learning rate and what a call costs."""
 ANSWER = 16
 """Tokens of a roll-out: a long memory and the three of an answer."""
-WARM = {arm: ("warm", mode) for arm, mode in ARMS.items()}
-REWARDED = {"rewarded": ("memory", "always+short"), "learned": ("invocation", "learned")}
-"""Ways of calling it after a stage of GRPO."""
-CALLS = "learned, calls"
-"""A row: of a hundred questions, how many call memory. ``most, calls`` and ``few, calls`` are what is allowed."""
-ALLOWED = {"most, calls": 60.0, "few, calls": 10.0}
+TUNED = {"lora": 1e-3, "full": 3e-4}
+"""Learning rates of what tunes the policy itself."""
+PARTS = ("early", "late", "overall")
+MIXTURE = ("fine", "kind", "count")
 STUDY = Study(
     "memory",
     (),
@@ -67,124 +131,304 @@ STUDY = Study(
         Claim("C1 the image is lost: late questions are 30 points worse", "off, early", "off, late", "seen", -30),
         Claim("C1 questions that need no image are not (10)", "off, late", "off, early", "text", 10),
         Claim("C2 short memory restores 20 points", "short, late", "off, late", "seen", -20),
+        Claim("C2 and 10 more than a learnt soft prompt does", "short, late", "soft prompt, late", "seen", -10),
         Claim("C3a it is not the mere presence of latents: 20 points over constant ones", "lone, late",
               "lone constant, late", "seen", -20),
         Claim("C3b memory of another image falls to constant latents + 5", "lone constant, late",
               "lone wrong image, late", "seen", 5),
+        Claim("C3b and more than 60 % of its answers are right of that image", "lone wrong image, late, by that image",
+              "60 of a hundred", "seen"),
         Claim("C3c memory for another question falls to what both ask + constant latents + 5", "predicted, late",
               "lone wrong question, late", "seen", 5),
         Claim("C4 at least as good as as many averages of visual tokens", "short, late", "pooled, late", "seen"),
         Claim("C4 within 5 points of showing the image again", "short, late", "relook, late", "seen", 5),
+        Claim("C4 with 9 times fewer tokens (cannot hold where an image has 9)", "relook / short", "9 times", "tokens"),
         Claim("C5 short memory is the better one for details", "short, late", "long, late", "fine"),
         Claim("C5 long memory is the better one for knowledge", "long, late", "short, late", "kind"),
         Claim("C5 long memory is the better one for counting", "long, late", "short, late", "count"),
-        Claim("C6 called by the model: at most 1 point worse than always", "learned, late", "either, late", "seen", 1),
-        Claim("C6 with at most 60 % of the calls", "most, calls", CALLS, "seen"),
-        Claim("C6 questions that need no image call in less than 10 %", "few, calls", CALLS, "text"),
+        Claim("C5 both kinds: at most 1 point worse than the better one alone", "learned, overall",
+              "best of one kind, overall", "all", 1),
+        Claim("C5 and better on the mixture of details, knowledge and counting", "learned, overall",
+              "best of one kind, overall", "mixture"),
+        Claim("C6 called by the model: at most 1 point worse than the best of always and at random",
+              "learned, overall", "best forced, overall", "all", 1),
+        Claim("C6 the same of late questions about the image", "learned, late", "best forced, late", "seen", 1),
+        Claim("C6 with at most 60 % of the calls", "60 % of always, calls", "learned, calls", "all"),
+        Claim("C6 questions that need no image call in less than 10 %", "10 of a hundred", "learned, calls", "text"),
         Claim("C8 rewards add to the warm start", "rewarded, late", "short, late", "seen"),
         Claim("calling it always does not hurt early answers (5)", "short, early", "off, early", "seen", 5),
     ),
 )  # fmt: skip
-GROUPS: dict[str, Callable[[Played], bool]] = {
-    "seen": lambda one: one.type != "text",
-    **{kind: (lambda one, kind=kind: one.type == kind) for kind in TYPES},
-}
+Rows = dict[str, dict[str, list[Figure]]]
+
+
+def groups_of(types: Sequence[str]) -> dict[str, Callable[[Played], bool]]:
+    """Columns of the table, for the questions of a task."""
+    mixed = [kind for kind in MIXTURE if kind in types]
+    found: dict[str, Callable[[Played], bool]] = {
+        "all": lambda one: True,
+        "seen": lambda one: one.type != "text",
+        **({"mixture": lambda one: one.type in mixed} if len(mixed) > 1 else {}),
+    }
+    return found | {kind: (lambda one, kind=kind: one.type == kind) for kind in types}
 
 
 def run(
     out: Path,
     seeds: Sequence[int] = (0, 1, 2),
-    size: Literal["small", "full"] = "full",
+    size: Size = "full",
     policy: Path | None = None,
     interleaved: float = 0.1,
     policy_steps: int = 1200,
     steps: int = 800,
     reward_steps: int = 60,
     talks: int = 256,
+    data: Path | None = None,
 ) -> dict:
     """Train what there is not yet, play every arm, say what held. Everything is kept under ``out``.
 
     Args:
-        policy: this one in place of one that is trained.
+        policy: this one in place of one that is trained; ``size``, ``interleaved`` and ``policy_steps`` are its own.
         interleaved: of the policy's pre-training (see `pretrain_policy`); 0 never shows it an image amid a text.
+        steps: of each warm start, and of whatever else learns from the same talks.
         reward_steps: of each stage of GRPO.
         talks: of each arm and seed.
+        data: pictures of houses to learn from (``dualsight data views``), for a policy that talks about these.
 
     Returns:
         The content of ``results.json``.
+
+    Raises:
+        OtherSettings: ``out`` holds what was made with other settings.
+        ValueError: the policy talks about houses and there are no pictures, or about grids and there are.
     """
-    if policy is None:
-        policy = out / "policy"
-        if not (policy / "config.json").exists():
-            config = {"small": SMALL, "full": FULL}[size]
-            pretrain_policy(config, policy_run(policy, policy_steps, seed=0), interleaved)
-    rows: dict[str, dict[str, list[Figure]]] = {}
+    settings: dict[str, Any] = {"steps": steps, "reward_steps": reward_steps, "talks": talks}
+    if data:
+        settings["data"] = weights_of(data)
+    which = {"size": size, "interleaved": interleaved, "steps": policy_steps}
+    check_settings(out, {"policy": {"weights": weights_of(policy)} if policy else which, **settings})
+    policy = policy or policy_of(out / "policy", SIZES[size], interleaved, policy_steps, data)
+    config = _config(policy, data)
+    rows: Rows = {}
+    curves: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
-        memory = out / f"seed{seed}" / "memory"
-        if not (memory / "config.json").exists():
-            warm_start(policy, MEMORY, memory_run(memory, steps, seed=seed))
-        folders = {"warm": memory} | _reward(policy, memory, reward_steps, seed)
-        for arm, (stage, mode) in (WARM | REWARDED).items():
-            path = out / f"seed{seed}" / f"{arm.replace(' ', '-')}.json"
+        folder = out / f"seed{seed}"
+        folders = _learn(policy, folder, steps, reward_steps, seed, data)
+        views = _test_views(folder / "views", seed, config)
+        for arm in ARMS:
+            path = folder / f"{arm.replace(' ', '-')}.json"
             if not path.exists():
-                write_json(path, _figures(policy, folders[stage], arm, mode, 1000 + seed, talks))
-            for row, groups in json.loads(path.read_text(encoding="utf-8")).items():
-                for group, figure in groups.items():
-                    rows.setdefault(row, {name: [] for name in GROUPS})[group].append(Figure(**figure))
-    for row, most in ALLOWED.items():
-        rows[row] = {group: [Figure(most, 0.0) for _ in seeds] if of else [] for group, of in rows[CALLS].items()}
-    predicted = rows["predicted, late"] = {name: [] for name in GROUPS}
-    for group in GROUPS:  # where both talks ask the same the answer is right, elsewhere it is a guess
-        for same, guess in zip(rows["same question, late"][group], rows["lone constant, late"][group], strict=True):
-            value = same.value + (100 - same.value) * guess.value / 100
-            predicted[group].append(Figure(value, guess.error))
-    settings = {"steps": steps, "reward_steps": reward_steps, "talks": talks}
-    return conclude(STUDY, out, rows, {"policy": str(policy), "seeds": list(seeds), **settings})
+                write_json(path, _asked(folders, arm, views, seed, talks))
+            found = json.loads(path.read_text(encoding="utf-8"))
+            curves.setdefault(arm, []).append(found["by_index"])
+            for row, columns in found["rows"].items():
+                for column, figure in columns.items():
+                    rows.setdefault(row, {}).setdefault(column, []).append(Figure(**figure))
+    best = _derive(rows, len(seeds))
+    further = {
+        "parameters": _parameters(policy),
+        "by_index": curves,
+        "best": best,
+        "visual_attention": visual_attention(policy, 1000, _test_views(out / "seed0" / "views", 0, config)),
+    }
+    return conclude(STUDY, out, rows, {"policy": described(policy), "seeds": list(seeds), **settings}, further)
 
 
-def _reward(policy: Path, memory: Path, steps: int, seed: int) -> dict[str, Path]:
-    """Both stages of GRPO: where each left its memory."""
-    found = {}
+def policy_of(folder: Path, config: PolicyConfig, interleaved: float, steps: int, data: Path | None = None) -> Path:
+    """Train a policy, unless that was done; returns its folder.
+
+    Raises:
+        ValueError: it would talk about houses, and there are no pictures.
+    """
+    if isinstance(config.task, HouseTalk) and not data:
+        raise ValueError("say where the pictures are: --data FOLDER, which `dualsight data views` wrote")
+    if not (folder / "config.json").exists():
+        config = replace(config, task=with_views(config.task, data)) if data else config
+        pretrain_policy(config, policy_run(folder, steps, seed=0), interleaved)
+    return folder
+
+
+def described(policy: Path) -> dict[str, Any]:
+    """Which policy a table is about."""
+    vlm, config = load_policy(policy)
+    plain = replace(config, interleaved=None, steps=None)
+    return {
+        "path": str(policy),
+        "size": next((name for name, known in SIZES.items() if known == plain), "another"),
+        "parameters": sum(parameter.numel() for parameter in vlm.parameters()),
+        "interleaved": "not written down" if config.interleaved is None else config.interleaved,
+        "steps": "not written down" if config.steps is None else config.steps,
+        "weights": weights_of(policy),
+    }
+
+
+def _config(policy: Path, data: Path | None) -> PolicyConfig:
+    config = load_policy(policy, data)[1]
+    if isinstance(config.task, HouseTalk) and not data:
+        raise ValueError(
+            f"the policy in {policy} talks about houses: --data FOLDER, which `dualsight data views` wrote"
+        )
+    return config
+
+
+def _test_views(folder: Path, seed: int, config: PolicyConfig) -> Path | None:
+    """Pictures of houses that nothing was trained on; None for grids."""
+    if not isinstance(config.task, HouseTalk):
+        return None
+    if not folder.exists():
+        partial = folder.with_name(f".{folder.name}")
+        take_views(partial, seed, config.task.view)
+        os.replace(partial, folder)
+    return folder
+
+
+def _learn(policy: Path, out: Path, steps: int, reward_steps: int, seed: int, data: Path | None) -> dict[str, Path]:
+    """All that learns, from the same talks in as many steps: where each is, and the policy."""
+    found = {"policy": policy, "warm": out / "memory", "former": out / "former", "soft": out / "soft-prompt"}
+    for who, config in (("warm", MEMORY), ("former", replace(MEMORY, relook=False))):
+        if not (found[who] / "config.json").exists():
+            warm_start(policy, config, memory_run(found[who], steps, seed=seed), views=data)
+    if not (found["soft"] / "config.json").exists():
+        soft_prompt(policy, MEMORY, memory_run(found["soft"], steps, seed=seed), data)
+    for who, rate in TUNED.items():
+        found[who] = out / who
+        if not (found[who] / "config.json").exists():
+            rank = matched_rank(policy) if who == "lora" else 0
+            tune(policy, memory_run(found[who], steps, learning_rate=rate, seed=seed), (), rank, data)
+    memory = found["warm"]
     for stage, _, _ in STAGES:
-        found[stage] = memory = reward(policy, memory, memory.with_name(f"stage-{stage}"), stage, steps, seed)
+        found[stage] = memory = reward(policy, memory, out / f"stage-{stage}", stage, reward_steps, seed, data)
     return found
 
 
+def matched_rank(policy: Path) -> int:
+    """Of a LoRA of the policy that has about as many weights as a memory."""
+    vlm, _ = load_policy(policy)
+    wanted = _learning(VisMem(vlm, [MARK[";"]], MEMORY))
+    add_lora(vlm, 1)
+    return max(1, round(wanted / _learning(vlm)))
+
+
+def _learning(module: nn.Module) -> int:
+    """Weights that are trained."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
 def reward(
-    policy: Path, memory: Path, out: Path, stage: Literal["memory", "invocation"], steps: int, seed: int
+    policy: Path,
+    memory: Path,
+    out: Path,
+    stage: Literal["memory", "invocation"],
+    steps: int,
+    seed: int,
+    data: Path | None = None,
 ) -> Path:
     """A stage of GRPO from ``memory`` on, unless that was done; returns ``out``."""
     if not (out / "config.json").exists():
         learning_rate, cost = next(settings for name, *settings in STAGES if name == stage)
-        task = task_of(policy, None, "exact", seed)
+        task = task_of(policy, data, "exact", seed)
         config = GRPO(stage, answer=ANSWER, cost=cost)
         settings = run_of(stage, out, steps, learning_rate=learning_rate, seed=seed)
         train(load_memory(task.vlm, memory), task.rows, task.reward, task.decode, config, settings)
     return out
 
 
-def _figures(policy: Path, memory: Path, arm: str, mode: str, seed: int, talks: int) -> dict[str, dict[str, dict]]:
-    """Rows of an arm: what is right early and late, and what "wrong" arms are to be compared with."""
-    vlm, config = load_policy(policy)
-    played = play_all(load_memory(vlm, memory), config, mode, seed, talks)
+@torch.no_grad()
+def _load(folders: Mapping[str, Path], who: Who, views: Path | None) -> tuple[VisMem, PolicyConfig]:
+    """Somebody who is asked; what tuned the policy itself has a memory that is never called."""
+    vlm, config = load_policy(folders[who if who in TUNED else "policy"], views)
+    if who in TUNED:
+        return VisMem(vlm, [MARK[";"]], MEMORY), config
+    memory = load_memory(vlm, folders["warm" if who == "look" else who])
+    if who == "look":
+        assert memory.relook is not None
+        memory.relook.share.zero_()
+    return memory, config
+
+
+def _asked(folders: Mapping[str, Path], arm: str, views: Path | None, seed: int, talks: int) -> dict[str, Any]:
+    """The rows of an arm, what "wrong" ones are to be compared with among them, and what is right place by place."""
+    who, mode = ARMS[arm]
+    memory, config = _load(folders, who, views)
+    groups = groups_of(config.task.types)
+    played = play_all(memory, config, mode, 1000 + seed, talks)
     late = [one for one in played if one.late]
-    rows = {
-        f"{arm}, early": _by_group([one for one in played if not one.late], lambda one: one.right),
-        f"{arm}, late": _by_group(late, lambda one: one.right),
-    }
-    if arm == "lone wrong image":
-        rows["lone wrong image, late, by that image"] = _by_group(late, lambda one: one.said == one.other)
-    if arm == "learned":
-        rows[CALLS] = _by_group(played, lambda one: one.call is not None)
+    parts = {"early": [one for one in played if not one.late], "late": late, "overall": played}
+    rows = {f"{arm}, {part}": _by_group(those, groups, lambda one: one.right) for part, those in parts.items()}
+    seen = [one for one in played if groups["seen"](one)]
+    places = {index: [one.right for one in seen if one.index == index] for index in sorted({o.index for o in seen})}
+    by_index = {str(index): Figure.of(score(sum(right), len(right))) for index, right in places.items()}
+    more = len(config.image) if mode == RELOOK else max(0, samples_of(mode) - 1) * (SENTENCE - ASKED)
+    put_in = [more + (len(memory.written(one.call)) if one.call else 0) for one in played]
+    milliseconds = 1000 * seconds_of_an_answer(memory, config, mode, 1000 + seed, min(8, talks))
+    further = {"tokens": Figure(sum(put_in) / len(put_in), 0.0), "ms": Figure(milliseconds, 0.0)}
+    if by_index:
+        further["area"] = _mean(list(by_index.values()))
+    rows[f"{arm}, overall"] |= {column: asdict(figure) for column, figure in further.items()}
+    if arm == "lone wrong image":  # a house need not have what is asked about another
+        asked = [one for one in late if one.other]
+        rows[f"{arm}, late, by that image"] = _by_group(asked, groups, lambda one: one.said == one.other)
     if arm == "lone wrong question":
-        rows["same question, late"] = _by_group(late, lambda one: one.shared)
-    return rows
+        rows["same question, late"] = _by_group(late, groups, lambda one: one.shared)
+    if who == "invocation":
+        rows[f"{arm}, calls"] = _by_group(played, groups, lambda one: one.call is not None)
+    return {"rows": rows, "by_index": {index: figure.value for index, figure in by_index.items()}}
 
 
-def _by_group(played: Sequence[Played], holds: Callable[[Played], bool]) -> dict[str, dict]:
+def _by_group(
+    played: Sequence[Played], groups: Mapping[str, Callable[[Played], bool]], holds: Callable[[Played], bool]
+) -> dict[str, dict]:
     found = {}
-    for group, belongs in GROUPS.items():
+    for group, belongs in groups.items():
         those = [holds(one) for one in played if belongs(one)]
         if those:
             found[group] = asdict(Figure.of(score(sum(those), len(those))))
     return found
+
+
+def _mean(figures: Sequence[Figure]) -> Figure:
+    """Of independent ones."""
+    error = math.sqrt(sum(figure.error**2 for figure in figures)) / len(figures)
+    return Figure(sum(figure.value for figure in figures) / len(figures), error)
+
+
+def _derive(rows: Rows, seeds: int) -> dict[str, dict[str, str]]:
+    """Rows that follow from others: pass lines, what is predicted, the best of several arms. Returns which arm that is
+    in each column."""
+    for name, value in (("60 of a hundred", 60.0), ("10 of a hundred", 10.0)):
+        rows[name] = {column: [Figure(value, 0.0)] * seeds for column in rows["off, late"]}
+    calls = rows["always, calls"]
+    rows["60 % of always, calls"] = {column: [Figure(0.6 * f.value, 0.0) for f in of] for column, of in calls.items()}
+    pairs = zip(rows["relook, overall"]["tokens"], rows["short, overall"]["tokens"], strict=True)
+    rows["relook / short"] = {"tokens": [Figure(relook.value / short.value, 0.0) for relook, short in pairs]}
+    rows["9 times"] = {"tokens": [Figure(9.0, 0.0)] * seeds}
+    predicted = rows["predicted, late"] = {}
+    for column, same in rows["same question, late"].items():  # where both ask the same it is right, else a guess
+        guesses = rows["lone constant, late"][column]
+        predicted[column] = [
+            Figure(s.value + (100 - s.value) * guess.value / 100, guess.error)
+            for s, guess in zip(same, guesses, strict=True)
+        ]
+    chosen: dict[str, dict[str, str]] = {}
+    for name, arms in BEST.items():
+        for part in PARTS:
+            row, best = rows.setdefault(f"{name}, {part}", {}), chosen.setdefault(f"{name}, {part}", {})
+            for column in rows[f"{arms[0]}, {part}"]:
+                if column not in ("tokens", "ms"):
+                    of = {arm: rows[f"{arm}, {part}"][column] for arm in arms}
+                    best[column] = max(of, key=lambda arm: sum(figure.value for figure in of[arm]))
+                    row[column] = of[best[column]]
+    return chosen
+
+
+def _parameters(policy: Path) -> dict[str, int]:
+    """Weights that were trained for each arm."""
+    vlm, _ = load_policy(policy)
+    found: dict[str, int] = {"full": sum(parameter.numel() for parameter in vlm.parameters())}
+    memory, former = (VisMem(vlm, [MARK[";"]], config) for config in (MEMORY, replace(MEMORY, relook=False)))
+    found |= {"memory": _learning(memory), "former": _learning(former)}
+    found["soft"] = sum(parameter.numel() for parameter in soft_prompt_of(memory))
+    add_lora(vlm, matched_rank(policy))
+    found["lora"] = _learning(vlm)
+    nothing = ("off", "pooled", "relook", "best of three")
+    return {arm: 0 if arm in nothing else found.get(who, found["memory"]) for arm, (who, _) in ARMS.items()}

@@ -32,7 +32,7 @@ from dualsight.inference.readers import RecollectingReader
 from dualsight.models.janus_vln import JanusVLN
 from dualsight.models.recollection import Content, Recollection, RecollectionConfig
 from dualsight.models.vln_processor import VLNProcessor
-from dualsight.studies.study import Claim, Figure, Study, conclude, kept
+from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, kept, weights_of
 from dualsight.train.collect import Mixture, collect_houses
 from dualsight.train.features import FeatureStore
 from dualsight.train.imitation import Collate, Lesson, lessons
@@ -110,9 +110,12 @@ def run(out: Path, model: Path, seeds: Sequence[int] = (0, 1), budget: Budget = 
 
     Raises:
         ValueError: the navigator is not one that a memory can be put around.
+        OtherSettings: ``out`` holds what was made with other settings.
     """
     navigator, processor = from_pretrained(model)
     Recollection(navigator)  # says what is wrong before an hour has passed
+    settings = {"model": {"path": str(model), "weights": weights_of(model)}, "budget": asdict(budget)}
+    check_settings(out, settings)
     learnt, asked = (
         _walks(out / name, houses, budget) for name, houses in (("walks", budget.learn), ("test", budget.ask))
     )
@@ -133,7 +136,7 @@ def run(out: Path, model: Path, seeds: Sequence[int] = (0, 1), budget: Budget = 
                 figures["success"] = kept(path, success, memory, processor, folder, way, seed, budget)
             for measure, figure in figures.items():
                 rows[name][measure].append(figure)
-    return conclude(STUDY, out, rows, {"model": str(model), "seeds": list(seeds), "budget": asdict(budget)})
+    return conclude(STUDY, out, rows, {"seeds": list(seeds), **settings})
 
 
 def _walks(folder: Path, houses: str, budget: Budget) -> list[Lesson]:

@@ -2,7 +2,8 @@
 
 An arm is trained from nothing on generated data by the three stages, every arm with the same budget and the same
 seeds, and judged on fresh test sets. Or, with a model at hand (any size), the arms that need no training judge that.
-Everything that is trained or measured is kept, so a study that was stopped goes on.
+Everything that is trained or measured is kept, so a study that was stopped goes on; with other settings it is refused,
+as its table would mix figures of both (`check_settings`).
 
 A claim compares two arms in one figure. With d the mean over seeds of (better - worse), and its 95 % interval
 
@@ -15,9 +16,10 @@ of likeness held where the interval lies within ``+-margin``, did not hold where
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -112,6 +114,11 @@ class Budget:
     compiled: bool = False
     """How the stages are computed: see ``Run`` and ``train_stage``."""
 
+    @property
+    def training(self) -> dict[str, Any]:
+        """What makes a model: all but what it is asked."""
+        return {name: value for name, value in asdict(self).items() if name not in ("questions", "prompts")}
+
     def scaled(self, by: float) -> Budget:
         """So many times the training steps."""
 
@@ -179,9 +186,16 @@ def run(
 
     Raises:
         ValueError: there is a model, but the arms differ in how one is trained.
+        OtherSettings: ``out`` or ``models`` holds what was made with other settings.
     """
     if model and len({arm.training for arm in study.arms}) > 1:
         raise ValueError(f"the study {study.name} compares ways of training: it cannot judge the model {model} alone")
+    settings = {"budget": asdict(budget), "rooms": weights_of(rooms)}
+    if model is None:
+        check_settings(models or out, {"budget": budget.training, "rooms": settings["rooms"]}, "training.json")
+    else:
+        settings["model"] = weights_of(model)
+    check_settings(out, {"study": study.name, **settings})
     measures = list(dict.fromkeys(claim.measure for claim in study.claims))
     figures: dict[str, dict[str, list[Figure]]] = {arm.name: {m: [] for m in measures} for arm in study.arms}
     for seed in seeds:
@@ -193,23 +207,93 @@ def run(
                     path = folder / arm.name / f"{measure}.json"  # test sets of different training seeds differ, too
                     given = measure, trained, arm, 1000 + seed, budget, rooms
                     figures[arm.name][measure].append(kept(path, _measure, *given))
-    settings = {"model": str(model) if model else None, "seeds": list(seeds), "budget": asdict(budget)}
-    return conclude(study, out, figures, settings)
+    if model:
+        settings["model"] = {"path": str(model), "weights": settings["model"]}
+    return conclude(study, out, figures, {"seeds": list(seeds), **settings})
 
 
-def conclude(study: Study, out: Path, figures: dict[str, dict[Measure, list[Figure]]], settings: dict) -> dict:
+class OtherSettings(ValueError):
+    """A folder holds what was made with other settings."""
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any], name: str = "settings.json") -> None:
+    """Write down what a folder is filled with, or check that it was filled with the same.
+
+    Args:
+        settings: all that decides about what is kept there. Not the seeds: each has its own folder, and more of them
+            may be added. A ``path`` in them, where something lies, does not count.
+
+    Raises:
+        OtherSettings: it was filled with others, and what differs is named; or by an older version that did not say.
+    """
+    path = folder / name
+    if not path.exists():
+        if (folder / "results.json").exists():
+            raise OtherSettings(
+                f"{folder} holds results of which nobody wrote down the settings. Choose another folder"
+            )
+        write_json(path, settings)
+        return
+    now = dict(_flat(json.loads(json.dumps(settings))))  # tuples become lists, as they do in the file
+    before = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
+    differing = [
+        f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
+        for key in {**now, **before}
+        if now.get(key) != before.get(key) and not key.endswith(".path")
+    ]
+    if differing:
+        raise OtherSettings(
+            f"{folder} holds what was made with other settings: {'; '.join(differing)}. "
+            "Choose another folder, or the settings of before"
+        )
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """``{"a": {"b": 1}}`` as ``("a.b", 1)``."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def weights_of(folder: Path) -> str:
+    """Tells the tensors in a folder from others, wherever it lies: the beginning of the SHA-256 of its files."""
+    return digest(*sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]))
+
+
+def digest(*paths: Path) -> str:
+    """The beginning of the SHA-256 of files, one behind the other."""
+    whole = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:12]
+
+
+def conclude(
+    study: Study,
+    out: Path,
+    figures: dict[str, dict[Measure, list[Figure]]],
+    settings: dict[str, Any],
+    further: Mapping[str, Any] = {},
+) -> dict:
     """Judge all claims whose figures are there and write ``results.json`` and ``results.md``; returns the content of
     the former.
 
     Args:
         figures: of each arm, of each measure, seed by seed.
-        settings: what the figures were made with.
+        settings: what the figures were made with; they head the table, too.
+        further: other content of ``results.json``.
     """
-    pairs = [(c, figures[c.better][c.measure], figures[c.worse][c.measure]) for c in study.claims]
+    pairs = [
+        (c, figures.get(c.better, {}).get(c.measure), figures.get(c.worse, {}).get(c.measure)) for c in study.claims
+    ]
     verdicts = [verdict(claim, better, worse) for claim, better, worse in pairs if better and worse]
     result = {
         "study": study.name,
         **settings,
+        **further,
         "figures": {
             name: {m: [asdict(figure) for figure in values] for m, values in row.items() if values}
             for name, row in figures.items()
@@ -218,7 +302,7 @@ def conclude(study: Study, out: Path, figures: dict[str, dict[Measure, list[Figu
     }
     write_json(out / "results.json", result)
     with replacing(out / "results.md") as temporary:
-        temporary.write_text(table(study, figures, verdicts), encoding="utf-8")
+        temporary.write_text(table(study, figures, verdicts, settings), encoding="utf-8")
     return result
 
 
@@ -316,12 +400,18 @@ def _mean(values: Sequence[float]) -> Figure:
     return Figure(float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values))))
 
 
-def table(study: Study, figures: dict[str, dict[str, list[Figure]]], verdicts: Sequence[dict]) -> str:
+def table(
+    study: Study,
+    figures: dict[str, dict[str, list[Figure]]],
+    verdicts: Sequence[dict],
+    settings: Mapping[str, Any] = {},
+) -> str:
     """The study in Markdown."""
-    measures = list(next(iter(figures.values())))
-    lines = [f"# {study.name}", "", "| arm | " + " | ".join(measures) + " |", "|---" * (len(measures) + 1) + "|"]
+    measures = list(dict.fromkeys(name for row in figures.values() for name, values in row.items() if values))
+    lines = [f"# {study.name}", "", *(f"- {name}: {_said(value)}" for name, value in settings.items()), ""]
+    lines += ["| arm | " + " | ".join(measures) + " |", "|---" * (len(measures) + 1) + "|"]
     for name, row in figures.items():
-        cells = (", ".join(f"{figure.value:.1f}" for figure in row[measure]) or "-" for measure in measures)
+        cells = (", ".join(f"{figure.value:.1f}" for figure in row.get(measure, ())) or "-" for measure in measures)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", "| claim | difference | verdict |", "|---|---|---|"]
     lines += [
@@ -329,3 +419,10 @@ def table(study: Study, figures: dict[str, dict[str, list[Figure]]], verdicts: S
         for v in verdicts
     ]
     return "\n".join(lines) + "\n"
+
+
+def _said(value: Any) -> str:
+    """A setting in words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import InternVLForConditionalGeneration
 
-from dualsight.checkpoints.vismem import load_memory
+from dualsight.checkpoints.vismem import load_memory, save_memory
 from dualsight.data.talks import MARK, SENTENCE
 from dualsight.inference.talk_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
@@ -104,7 +104,8 @@ class MemoryTalks(Dataset):
     its answer could be read off what was said.
 
     Args:
-        memory: None puts none into them: what a policy without memory is tuned on.
+        memory: None puts none into them, and all answers are learnt: what a policy without memory is tuned on. From
+            late answers alone it could learn nothing, as the image is out of reach; the early ones are its lessons.
         kinds: drawn from, batch by batch.
         calls: memories in a talk, at most.
     """
@@ -140,7 +141,7 @@ class MemoryTalks(Dataset):
         others = 0 if lone else int(rng.integers(min(self.calls, last + 1)))
         called = [*sorted(rng.choice(last, others, replace=False).tolist()), last]
         calls = [Call(sentence, kind) for sentence in called if self.remembers]
-        batch = self.make(talks, rng, calls=calls, learn=[last])
+        batch = self.make(talks, rng, calls=calls, learn=[last] if self.remembers else None)
         answers = batch.pop("answers")
         for name in ("input_ids", "attention_mask", "labels"):  # nothing is learnt behind the last answer
             batch[name] = batch[name][:, : answers[last]]
@@ -204,6 +205,37 @@ class MemoryTraining(nn.Module):
         return {"loss": loss + untouched(memory), "right": right}
 
 
+class SoftPromptTraining(nn.Module):
+    """Latents that are the same whatever was seen and asked, under what a memory learns: all that latents can do by
+    standing there. Their rows of the begin and end tokens learn as well, as those of a memory do."""
+
+    def __init__(self, memory: VisMem):
+        super().__init__()
+        self.memory = memory.requires_grad_(False)
+        for parameter in soft_prompt_of(memory):
+            parameter.requires_grad_(True)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        prompt: Tensor,
+        lesson: Tensor,
+        pixel_values: Tensor,
+    ) -> dict[str, Tensor]:
+        learnt = labels != IGNORE
+        inputs = (input_ids, attention_mask, int(prompt), "constant")
+        logits = self.memory.score(*inputs, pixel_values=pixel_values)[learnt]
+        right = (logits.argmax(-1) == labels[learnt]).float().mean()
+        return {"loss": F.cross_entropy(logits, labels[learnt]) + untouched(self.memory), "right": right}
+
+
+def soft_prompt_of(memory: VisMem) -> list[nn.Parameter]:
+    """What of a memory `SoftPromptTraining` trains."""
+    return [*memory.constant.values(), memory.tokens.rows]
+
+
 def policy_run(out: Path, steps: int = 1200, **changes: Any) -> Run:
     """Settings with which a policy is trained; ``changes`` replace them."""
     return replace(Run(out, steps, learning_rate=2e-3, batch=64, matrices=LAYERS, warmup=0.1), **changes)
@@ -224,7 +256,7 @@ def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1) ->
     vlm.set_attn_implementation(QUICK)
     fit(PolicyTraining(vlm), PolicyTalks(config, run.batch, batches_of(run.steps), run.seed, interleaved), run)
     if is_main_process():
-        save_policy(vlm, config, run.out)
+        save_policy(vlm, replace(config, interleaved=interleaved, steps=run.steps), run.out)
     return run.out
 
 
@@ -245,6 +277,19 @@ def warm_start(
         views: the pictures, where it talks about houses.
     """
     vlm, of_policy = load_policy(policy, views)
+    return warm_start_around(vlm, of_policy, config, run, kinds, types, init)
+
+
+def warm_start_around(
+    vlm: InternVLForConditionalGeneration,
+    of_policy: PolicyConfig,
+    config: VisMemConfig,
+    run: Run,
+    kinds: Sequence[Kind] = KINDS,
+    types: tuple[str, ...] = (),
+    init: Path | None = None,
+) -> Path:
+    """`warm_start` around a policy that has been loaded, which it leaves as it is."""
     of_policy = replace(of_policy, task=replace(of_policy.task, types=types or of_policy.task.types))
     torch.manual_seed(run.seed)
     memory = load_memory(vlm, init) if init else VisMem(vlm, [MARK[";"]], config)
@@ -256,15 +301,33 @@ def warm_start(
     return train(memory, MemoryTraining(memory), plan, batches, seen, run, further=init is not None)
 
 
-def tune(policy: Path, run: Run, types: tuple[str, ...], rank: int = 0) -> Path:
-    """Train the policy in a folder itself on what a memory of ``types`` would learn, and write it to ``run.out``;
-    returns that folder.
+def soft_prompt(policy: Path, config: VisMemConfig, run: Run, views: Path | None = None) -> Path:
+    """Train constant latents of both kinds in the places of a memory's, from its talks, and write them to ``run.out``
+    as a memory whose mode ``constant`` they are; returns that folder. Arguments as for `warm_start`."""
+    vlm, of_policy = load_policy(policy, views)
+    torch.manual_seed(run.seed)
+    memory = VisMem(vlm, [MARK[";"]], config)
+    size = float(memory.vlm.get_input_embeddings().weight.detach().std())
+    for latents in memory.constant.values():
+        nn.init.normal_(latents, std=size)
+    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed)
+    fit(SoftPromptTraining(memory), plan, run)
+    if is_main_process():
+        save_memory(memory, run.out)
+    return run.out
+
+
+def tune(policy: Path, run: Run, types: tuple[str, ...] = (), rank: int = 0, views: Path | None = None) -> Path:
+    """Train the policy in a folder itself on the talks of a memory, early and late answers, and write it to
+    ``run.out``; returns that folder.
 
     Args:
+        types: of the questions that it learns from; the policy's by default.
         rank: of a LoRA, merged at the end; 0 trains all weights.
+        views: the pictures, where it talks about houses.
     """
-    vlm, config = load_policy(policy)
-    task = replace(config, task=replace(config.task, types=types))
+    vlm, config = load_policy(policy, views)
+    task = replace(config, task=replace(config.task, types=types or config.task.types))
     torch.manual_seed(run.seed)
     if rank:
         add_lora(vlm, rank)
