@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dualsight.bench.provenance import DifferentRun
 from dualsight.cli import main
 from dualsight.models.vismem import VisMemConfig
 from dualsight.studies import answers
 from dualsight.studies.answers import ARMS, CLAIMS, run
-from dualsight.studies.study import OtherSettings
 from tests.models.tiny_vlms import janus_folder
 
 
@@ -32,7 +32,7 @@ def test_every_arm_is_asked_once_and_every_claim_judged(given, tmp_path, monkeyp
     monkeypatch.setattr(answers.sft, "warm_start", None)
     monkeypatch.setattr(answers.questions, "evaluate", None)
     assert run(tmp_path / "out", *given, seeds=(0,), steps=1, tokens=3, config=small) == result
-    with pytest.raises(OtherSettings, match="steps is 2, was 1"):
+    with pytest.raises(DifferentRun, match="steps is 2, was 1"):
         run(tmp_path / "out", *given, seeds=(0,), steps=2, tokens=3, config=small)
     assert "| wrong image |" in (tmp_path / "out" / "results.md").read_text()
 

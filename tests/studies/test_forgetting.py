@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
+from dualsight.bench.provenance import DifferentRun
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.inference.talk_vlm import FULL, SMALL, load_policy, new_policy, save_policy
 from dualsight.studies import forgetting, memory
 from dualsight.studies.forgetting import LESSONS, POLICY, STUDY, Budget, run, teach_memory
-from dualsight.studies.study import OtherSettings
 from dualsight.train.talks import memory_run
 from tests.studies.test_memory_study import shorten
 
@@ -29,7 +29,7 @@ def test_every_way_of_learning_is_asked_after_every_lesson(tmp_path, monkeypatch
         assert result["course"][way][0][-1]["alike"]["value"] == 100.0
     assert result["claims"][0]["verdict"] == "held"
     assert result["policy"]["interleaved"] == 0.1
-    with pytest.raises(OtherSettings, match=r"budget.talks is 3, was 2"):
+    with pytest.raises(DifferentRun, match=r"budget.talks is 3, was 2"):
         run(tmp_path, (0,), Budget(2, 2, 1, 3))
     vlm, _ = load_policy(tmp_path / "policy")
     first, last = (load_memory(vlm, tmp_path / "seed0" / f"memory-{lesson}") for lesson in ("0-color", "3-kind"))

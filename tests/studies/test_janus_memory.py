@@ -7,6 +7,7 @@ import pytest
 
 from dualsight.bench import understanding
 from dualsight.bench.janus import answering as asked_by_us
+from dualsight.bench.provenance import DifferentRun
 from dualsight.checkpoints.janus import save_pretrained, understanding_vlm
 from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.data.scene_questions import sample_question
@@ -16,7 +17,6 @@ from dualsight.models.vismem import VisMem, delimiters_of
 from dualsight.studies import janus_memory
 from dualsight.studies.answers import ARMS
 from dualsight.studies.janus_memory import CONFIG, STUDY, LastAnswers, answering, run
-from dualsight.studies.study import OtherSettings
 from dualsight.train.janus_sources import new_janus, open_sources, tiny
 
 
@@ -83,5 +83,5 @@ def test_every_arm_is_asked_once_and_every_claim_judged(janus, rooms, tmp_path, 
     monkeypatch.setattr(janus_memory.sft, "warm_start", None)
     assert run(tmp_path / "out", tmp_path / "model", rooms, (0,), steps=1, questions=2) == result
     assert result == json.loads((tmp_path / "out" / "results.json").read_text())
-    with pytest.raises(OtherSettings, match="questions is 3, was 2"):
+    with pytest.raises(DifferentRun, match="questions is 3, was 2"):
         run(tmp_path / "out", tmp_path / "model", rooms, (0,), steps=1, questions=3)

@@ -6,12 +6,13 @@ from functools import partial
 import pytest
 
 from dualsight.bench import talks
+from dualsight.bench.provenance import DifferentRun
 from dualsight.bench.talks import Played
 from dualsight.cli import main
 from dualsight.inference.talk_vlm import SMALL
 from dualsight.studies import memory
 from dualsight.studies.memory import ARMS, BEST, STUDY, _derive, groups_of, run
-from dualsight.studies.study import Figure, OtherSettings
+from dualsight.studies.study import Figure
 
 
 def shorten(patch):
@@ -72,9 +73,9 @@ def test_the_table_says_which_policy_it_is(played):
 
 def test_it_goes_on_where_it_was_and_refuses_other_settings(played, monkeypatch):
     folder, run_, result = played
-    with pytest.raises(OtherSettings, match="talks is 3, was 2"):
+    with pytest.raises(DifferentRun, match="talks is 3, was 2"):
         run_(talks=3)
-    with pytest.raises(OtherSettings, match=r"policy.interleaved is 0.0, was 0.1"):
+    with pytest.raises(DifferentRun, match=r"policy.interleaved is 0.0, was 0.1"):
         run_(talks=2, interleaved=0.0)
     monkeypatch.setattr("dualsight.studies.memory.play_all", None)
     assert run_(talks=2) == result == json.loads((folder / "results.json").read_text())

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dualsight.bench.provenance import DifferentRun
 from dualsight.checkpoints.janus_vln import save_pretrained
 from dualsight.checkpoints.recollection import load_recollection, save_recollection
 from dualsight.checkpoints.weights import CheckpointError
@@ -16,7 +17,6 @@ from dualsight.inference.readers import RecollectingReader
 from dualsight.models.janus_vln import TINY
 from dualsight.models.recollection import Recollection, RecollectionConfig
 from dualsight.studies.navigator_memory import STUDY, WAYS, Budget, answers, run
-from dualsight.studies.study import OtherSettings
 from dualsight.train.features import FeatureStore
 from dualsight.train.imitation import Collate, lessons
 from dualsight.train.recollection import episodes_of
@@ -58,7 +58,7 @@ def test_every_arm_is_judged_and_every_claim_decided(played):
     again = run(folder, folder / "navigator", (0,), BUDGET)
     assert again == json.loads((folder / "results.json").read_text()) == result
     assert weights.stat().st_mtime_ns == before
-    with pytest.raises(OtherSettings, match=r"budget\.steps is 3, was 2"):
+    with pytest.raises(DifferentRun, match=r"budget\.steps is 3, was 2"):
         run(folder, folder / "navigator", (0,), replace(BUDGET, steps=3))
 
 

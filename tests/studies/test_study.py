@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import dualsight.studies
+from dualsight.bench.provenance import DifferentRun, weights_sha256
 from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.studies import study as module
 from dualsight.studies.study import (
@@ -16,13 +17,11 @@ from dualsight.studies.study import (
     Budget,
     Claim,
     Figure,
-    OtherSettings,
     Study,
     check_settings,
     run,
     table,
     verdict,
-    weights_of,
 )
 
 OTHERS = ("study", "memory", "forgetting", "janus_memory", "navigator_memory", "answers")
@@ -113,11 +112,11 @@ def test_a_study_trains_each_model_once_and_goes_on_where_it_was(tmp_path, monke
     assert "| it draws |" in (tmp_path / "study" / "results.md").read_text()
     assert "- budget: codec_steps 1, encoder_steps 1" in (tmp_path / "study" / "results.md").read_text()
     longer = replace(SHORT, codec_steps=2)
-    with pytest.raises(OtherSettings, match=r"study holds .* budget.codec_steps is 2, was 1\. Choose"):
+    with pytest.raises(DifferentRun, match=r"study holds .* budget.codec_steps is 2, was 1\. Choose"):
         run(MINIATURE, tmp_path / "study", rooms, (0,), longer)
-    with pytest.raises(OtherSettings, match=r"budget\.codec_steps is 2, was 1"):
+    with pytest.raises(DifferentRun, match=r"budget\.codec_steps is 2, was 1"):
         run(MINIATURE, tmp_path / "fourth", rooms, (0,), longer, models=tmp_path / "study")
-    with pytest.raises(OtherSettings, match="study is 'miniature', was 'other'"):
+    with pytest.raises(DifferentRun, match="study is 'miniature', was 'other'"):
         run(MINIATURE, tmp_path / "other", rooms, (0,), SHORT, models=tmp_path / "study")
     with pytest.raises(ValueError, match="cannot judge the model"):
         run(MINIATURE, tmp_path / "third", rooms, model=tmp_path)
@@ -133,12 +132,12 @@ def test_a_folder_keeps_what_one_run_made(tmp_path):
     settings = {"steps": 3, "policy": {"path": "a", "weights": "12ab"}, "stages": ("I", "II")}
     for again in (settings, settings, settings | {"policy": {"path": "moved", "weights": "12ab"}}):
         check_settings(tmp_path, again)
-    with pytest.raises(OtherSettings, match=r"steps is 4, was 3; policy.weights is 'ff', was '12ab'"):
+    with pytest.raises(DifferentRun, match=r"steps is 4, was 3; policy.weights is 'ff', was '12ab'"):
         check_settings(tmp_path, settings | {"steps": 4, "policy": {"path": "a", "weights": "ff"}})
-    with pytest.raises(OtherSettings, match="talks is 9, was None"):
+    with pytest.raises(DifferentRun, match="talks is 9, was None"):
         check_settings(tmp_path, settings | {"talks": 9})
     (tmp_path / "settings.json").rename(tmp_path / "results.json")
-    with pytest.raises(OtherSettings, match="nobody wrote down"):
+    with pytest.raises(DifferentRun, match="nobody wrote down"):
         check_settings(tmp_path, settings)
 
 
@@ -147,7 +146,7 @@ def test_weights_are_told_by_what_is_in_them(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "model.safetensors").write_bytes(content)
         (tmp_path / folder / "config.json").write_text(folder)
-    a, b, c = (weights_of(tmp_path / folder) for folder in "abc")
+    a, b, c = (weights_sha256(tmp_path / folder) for folder in "abc")
     assert a == b != c
 
 

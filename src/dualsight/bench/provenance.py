@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +18,55 @@ class DifferentRun(ValueError):
     """The folder holds what another run made: another model, other settings, another protocol."""
 
 
-def claim(out: Path, run: Mapping[str, Mapping[str, Any]], things: str) -> None:
-    """Write down in ``out/run.json`` what the folder is for, or check that it is for this.
+def claim(out: Path, run: Mapping[str, Any], things: str, name: str = "run.json") -> None:
+    """Write down in a file of ``out`` what the folder is for, or check that it is for this.
 
     Args:
-        run: named groups of settings, plain JSON.
+        run: settings, plain JSON, nested as one likes. A ``path`` in them, where something lies, does not count.
         things: what the folder keeps, for the message.
+        name: of the file.
 
     Raises:
         DifferentRun: it is for another run; what differs is named.
     """
-    path = out / "run.json"
+    path = out / name
     run = json.loads(json.dumps(run))  # tuples become lists, as they do in the file
     if not path.exists():
         write_json(path, run)
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    differing = []
-    for part, new in run.items():
-        old = before.get(part, {})
-        differing += [
-            f"{part}.{name} is {new.get(name)!r}, was {old.get(name)!r}"
-            for name in sorted(new.keys() | old.keys())
-            if new.get(name) != old.get(name)
-        ]
+    now, before = dict(_flat(run)), dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
+    differing = [
+        f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
+        for key in {**now, **before}
+        if now.get(key) != before.get(key) and not key.endswith(".path")
+    ]
     if differing:
         raise DifferentRun(
             f"{out} holds the {things} of another run: {'; '.join(differing)}. Choose another folder (--out FOLDER)"
         )
 
 
+def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """``{"a": {"b": 1}}`` as ``("a.b", 1)``."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def sha256(*files: Path) -> str:
+    """A hash of files, in their order."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def weights_sha256(folder: Path) -> str:
     """A hash of all weights in a folder: a model that was trained anew has another, one that was moved the same."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as weights:
-            digest.update(hashlib.file_digest(weights, "sha256").digest())
-    return digest.hexdigest()
+    return sha256(*sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]))
 
 
 def versions() -> dict[str, str | None]:

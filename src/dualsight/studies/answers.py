@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from dualsight.bench import questions
+from dualsight.bench.provenance import sha256, weights_sha256
 from dualsight.bench.scores import Score
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
 from dualsight.models.vismem import VisMem, VisMemConfig
-from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, digest, weights_of
+from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude
 from dualsight.train import sft
 from dualsight.train.prompts import chat_task
 
@@ -83,9 +84,9 @@ def run(
         return {"overall": result["overall"]}
 
     settings = {
-        "vlm": {"path": str(vlm), "weights": weights_of(vlm)},
-        "data": {"path": str(data), "content": digest(data)},
-        "test": {"path": str(test), "content": digest(test)},
+        "vlm": {"path": str(vlm), "weights": weights_sha256(vlm)},
+        "data": {"path": str(data), "content": sha256(data)},
+        "test": {"path": str(test), "content": sha256(test)},
         "reward": reward,
         "steps": steps,
         "tokens": tokens,
@@ -100,7 +101,7 @@ def play(
     """Train and ask what was not yet, arm by arm, and judge the claims; returns the content of ``results.json``.
 
     Raises:
-        OtherSettings: ``out`` holds what was made with other settings.
+        DifferentRun: ``out`` holds what was made with other settings.
     """
     check_settings(out, {"study": study.name} | settings)
     rows: dict[str, dict[str, list[Figure]]] = {arm: {} for arm in ARMS}

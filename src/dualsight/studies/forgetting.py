@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
+from dualsight.bench.provenance import weights_sha256
 from dualsight.bench.scores import score
 from dualsight.bench.talks import Played, play_all
 from dualsight.checkpoints.vismem import load_memory
@@ -33,7 +34,7 @@ from dualsight.data.talks import MARK
 from dualsight.inference.talk_vlm import FULL, MEMORY, SMALL, PolicyConfig, TalkBatch, load_policy
 from dualsight.models.vismem import VisMem
 from dualsight.studies.memory import TUNED, described, matched_rank, policy_of, reward
-from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, kept, weights_of
+from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, kept
 from dualsight.train.talks import memory_run, tune, warm_start_around
 from dualsight.train.trainer import Run
 
@@ -92,10 +93,10 @@ def run(
         The content of ``results.json``; ``course`` in it has the figures after every lesson.
 
     Raises:
-        OtherSettings: ``out`` holds what was made with other settings.
+        DifferentRun: ``out`` holds what was made with other settings.
         ValueError: the policy is not asked what the lessons are about.
     """
-    which = {"weights": weights_of(policy)} if policy else {**asdict(config), "interleaved": interleaved}
+    which = {"weights": weights_sha256(policy)} if policy else {**asdict(config), "interleaved": interleaved}
     check_settings(out, {"policy": which, "budget": asdict(budget)})
     policy = policy or policy_of(out / "policy", config, interleaved, budget.policy_steps)
     types = load_policy(policy)[1].task.types

@@ -18,6 +18,7 @@ import torch
 
 from dualsight.bench import understanding
 from dualsight.bench.janus import ANSWER_TOKENS, asked
+from dualsight.bench.provenance import weights_sha256
 from dualsight.bench.questions import answers
 from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained, understanding_vlm
@@ -26,7 +27,7 @@ from dualsight.inference.talk_vlm import MEMORY
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.models.vismem import VisMem, delimiters_of
 from dualsight.studies.answers import CLAIMS, play
-from dualsight.studies.study import Study, weights_of
+from dualsight.studies.study import Study
 from dualsight.train import sft
 from dualsight.train.janus_sources import open_sources
 from dualsight.types import Conversation, Examples, Frame
@@ -106,8 +107,8 @@ def run(
 
     made = cache(understanding.make_items)
     settings = {
-        "model": {"path": str(model), "weights": weights_of(model)},
-        "rooms": weights_of(rooms),
+        "model": {"path": str(model), "weights": weights_sha256(model)},
+        "rooms": weights_sha256(rooms),
         "steps": steps,
         "questions": questions,
     }

@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from dualsight.bench.provenance import weights_sha256
 from dualsight.bench.scores import score
 from dualsight.bench.talks import (
     RELOOK,
@@ -42,7 +43,7 @@ from dualsight.data.housetalk import HouseTalk
 from dualsight.data.talks import ASKED, MARK, SENTENCE
 from dualsight.inference.talk_vlm import MEMORY, SIZES, PolicyConfig, load_policy, with_views
 from dualsight.models.vismem import VisMem
-from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, weights_of
+from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude
 from dualsight.train.grpo import GRPO, run_of, train
 from dualsight.train.lora import add_lora
 from dualsight.train.prompts import task_of
@@ -199,14 +200,14 @@ def run(
         The content of ``results.json``.
 
     Raises:
-        OtherSettings: ``out`` holds what was made with other settings.
+        DifferentRun: ``out`` holds what was made with other settings.
         ValueError: the policy talks about houses and there are no pictures, or about grids and there are.
     """
     settings: dict[str, Any] = {"steps": steps, "reward_steps": reward_steps, "talks": talks}
     if data:
-        settings["data"] = weights_of(data)
+        settings["data"] = weights_sha256(data)
     which = {"size": size, "interleaved": interleaved, "steps": policy_steps}
-    check_settings(out, {"policy": {"weights": weights_of(policy)} if policy else which, **settings})
+    check_settings(out, {"policy": {"weights": weights_sha256(policy)} if policy else which, **settings})
     policy = policy or policy_of(out / "policy", SIZES[size], interleaved, policy_steps, data)
     config = _config(policy, data)
     rows: Rows = {}
@@ -258,7 +259,7 @@ def described(policy: Path) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in vlm.parameters()),
         "interleaved": "not written down" if config.interleaved is None else config.interleaved,
         "steps": "not written down" if config.steps is None else config.steps,
-        "weights": weights_of(policy),
+        "weights": weights_sha256(policy),
     }
 
 

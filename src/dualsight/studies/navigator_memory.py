@@ -20,6 +20,7 @@ from rich.progress import track
 from torch import Tensor
 
 from dualsight.bench.house import build_episodes, evaluate_houses
+from dualsight.bench.provenance import weights_sha256
 from dualsight.checkpoints.janus_vln import from_pretrained
 from dualsight.checkpoints.recollection import load_recollection
 from dualsight.data.trajectories import read_trajectories
@@ -32,7 +33,7 @@ from dualsight.inference.readers import RecollectingReader
 from dualsight.models.janus_vln import JanusVLN
 from dualsight.models.recollection import Content, Recollection, RecollectionConfig
 from dualsight.models.vln_processor import VLNProcessor
-from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, kept, weights_of
+from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, kept
 from dualsight.train.collect import Mixture, collect_houses
 from dualsight.train.features import FeatureStore
 from dualsight.train.imitation import Collate, Lesson, lessons
@@ -110,11 +111,11 @@ def run(out: Path, model: Path, seeds: Sequence[int] = (0, 1), budget: Budget = 
 
     Raises:
         ValueError: the navigator is not one that a memory can be put around.
-        OtherSettings: ``out`` holds what was made with other settings.
+        DifferentRun: ``out`` holds what was made with other settings.
     """
     navigator, processor = from_pretrained(model)
     Recollection(navigator)  # says what is wrong before an hour has passed
-    settings = {"model": {"path": str(model), "weights": weights_of(model)}, "budget": asdict(budget)}
+    settings = {"model": {"path": str(model), "weights": weights_sha256(model)}, "budget": asdict(budget)}
     check_settings(out, settings)
     learnt, asked = (
         _walks(out / name, houses, budget) for name, houses in (("walks", budget.learn), ("test", budget.ask))

@@ -16,10 +16,9 @@ of likeness held where the interval lies within ``+-margin``, did not hold where
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +29,7 @@ from rich.console import Console
 
 from dualsight.bench import generation, understanding
 from dualsight.bench.janus import answering
+from dualsight.bench.provenance import DifferentRun, claim, weights_sha256
 from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained
 from dualsight.data import rows
@@ -186,15 +186,15 @@ def run(
 
     Raises:
         ValueError: there is a model, but the arms differ in how one is trained.
-        OtherSettings: ``out`` or ``models`` holds what was made with other settings.
+        DifferentRun: ``out`` or ``models`` holds what was made with other settings.
     """
     if model and len({arm.training for arm in study.arms}) > 1:
         raise ValueError(f"the study {study.name} compares ways of training: it cannot judge the model {model} alone")
-    settings = {"budget": asdict(budget), "rooms": weights_of(rooms)}
+    settings = {"budget": asdict(budget), "rooms": weights_sha256(rooms)}
     if model is None:
         check_settings(models or out, {"budget": budget.training, "rooms": settings["rooms"]}, "training.json")
     else:
-        settings["model"] = weights_of(model)
+        settings["model"] = weights_sha256(model)
     check_settings(out, {"study": study.name, **settings})
     measures = list(dict.fromkeys(claim.measure for claim in study.claims))
     figures: dict[str, dict[str, list[Figure]]] = {arm.name: {m: [] for m in measures} for arm in study.arms}
@@ -212,63 +212,19 @@ def run(
     return conclude(study, out, figures, {"seeds": list(seeds), **settings})
 
 
-class OtherSettings(ValueError):
-    """A folder holds what was made with other settings."""
-
-
 def check_settings(folder: Path, settings: Mapping[str, Any], name: str = "settings.json") -> None:
     """Write down what a folder is filled with, or check that it was filled with the same.
 
     Args:
         settings: all that decides about what is kept there. Not the seeds: each has its own folder, and more of them
-            may be added. A ``path`` in them, where something lies, does not count.
+            may be added.
 
     Raises:
-        OtherSettings: it was filled with others, and what differs is named; or by an older version that did not say.
+        DifferentRun: it was filled with others, and what differs is named; or by an older version that did not say.
     """
-    path = folder / name
-    if not path.exists():
-        if (folder / "results.json").exists():
-            raise OtherSettings(
-                f"{folder} holds results of which nobody wrote down the settings. Choose another folder"
-            )
-        write_json(path, settings)
-        return
-    now = dict(_flat(json.loads(json.dumps(settings))))  # tuples become lists, as they do in the file
-    before = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
-    differing = [
-        f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
-        for key in {**now, **before}
-        if now.get(key) != before.get(key) and not key.endswith(".path")
-    ]
-    if differing:
-        raise OtherSettings(
-            f"{folder} holds what was made with other settings: {'; '.join(differing)}. "
-            "Choose another folder, or the settings of before"
-        )
-
-
-def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """``{"a": {"b": 1}}`` as ``("a.b", 1)``."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
-
-
-def weights_of(folder: Path) -> str:
-    """Tells the tensors in a folder from others, wherever it lies: the beginning of the SHA-256 of its files."""
-    return digest(*sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]))
-
-
-def digest(*paths: Path) -> str:
-    """The beginning of the SHA-256 of files, one behind the other."""
-    whole = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()[:12]
+    if not (folder / name).exists() and (folder / "results.json").exists():
+        raise DifferentRun(f"{folder} holds results of which nobody wrote down the settings. Choose another folder")
+    claim(folder, settings, "figures", name)
 
 
 def conclude(
