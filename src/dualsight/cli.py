@@ -147,9 +147,10 @@ def evaluate(
             prompt.
         held_out: of janus-house and geneval-shapes: false asks for combinations like those of training, to compare.
         memory: off, learned, always, random:p, short, long, wrong-image, wrong-question, noise, zero, constant, pooled,
-            swapped, hidden, or several joined by + (`Mode.parse` says what each is). Of gridtalk, relook shows the image again in place of memory, and with lone among the
-            words (always+short+lone) memory is called at the last question only, which alone counts; oracle+short
-            calls it where the type of the question needs the image, and off+best:3 counts the best of three answers.
+            swapped, hidden, or several joined by + (`Mode.parse` says what each is). Of gridtalk, relook shows the
+            image again in place of memory, and with lone among the words (always+short+lone) memory is called at the
+            last question only, which alone counts; oracle+short calls it where the type of the question needs the
+            image, and off+best:3 counts the best of three answers.
         vlm: of questions: a folder with a VLM of transformers; model has its memory.
         data: of questions: lines of JSON with question, answer and image, or whole conversations.
         reward: of questions: exact, numeric, choice, or module:function; what is worth more than a half is right.
