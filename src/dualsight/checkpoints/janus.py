@@ -119,7 +119,8 @@ def _save(
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(state, folder, dtype)
     tokenizer = deepcopy(processor.tokenizer)
-    tokenizer.chat_template = tokenizer.chat_template or _template(processor.config.roles)
+    if config["model_type"] != "janus" or "vq_config" in config:  # ours has the roles in its config
+        tokenizer.chat_template = tokenizer.chat_template or _template(processor.config.roles)
     tokenizer.save_pretrained(folder)
     write_json(folder / "config.json", config)
 
