@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from dualsight.cli import main
 from dualsight.data.r2r import write_episodes
+from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.data.trajectories import TrajectoryWriter, merge
 from dualsight.envs.box_room import open_box
 from dualsight.envs.house_env import HouseEnvironment
@@ -242,4 +243,8 @@ def test_a_suite_without_its_prompts_and_a_study_without_its_data(capsys, tmp_pa
     assert "no shards of rooms" in refused(capsys, "study", "decoupling", f"--out={tmp_path}", f"--rooms={tmp_path}")
     some = f"--model={tmp_path}"
     assert "compares ways of training" in refused(capsys, "study", "unified", f"--out={tmp_path}", some)
-    assert "it has no config.json" in refused(capsys, "study", "guidance", f"--out={tmp_path}", some)
+    rooms = tmp_path / "rooms"
+    write_rooms(rooms / "rooms-000000.safetensors", [RoomPicture(np.zeros((8, 8, 3), np.uint8), "kitchen", ())])
+    said = refused(capsys, "study", "guidance", f"--out={tmp_path}", some, f"--rooms={rooms}")
+    assert f"{tmp_path} holds no weights" in said
+    assert not list(tmp_path.glob("*.json")), "what is refused leaves nothing that a better command would trip over"

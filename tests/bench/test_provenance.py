@@ -23,6 +23,8 @@ def test_weights_are_known_wherever_they_lie(tmp_path):
         (tmp_path / name / "model.safetensors").write_bytes(weights)
     first, moved, trained = (weights_sha256(tmp_path / name) for name in ("a", "moved", "trained"))
     assert first == moved != trained and len(first) == 64
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        weights_sha256(tmp_path)
 
 
 def test_versions_are_named():

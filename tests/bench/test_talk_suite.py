@@ -136,7 +136,7 @@ def test_no_talk_is_left_over(memory, monkeypatch):
     monkeypatch.setattr("dualsight.bench.talks.BATCH", 3)
     assert len(play_all(memory, SMALL, "always+wrong-image+lone", 0, 4)) == 4
     sizes = []
-    monkeypatch.setattr("dualsight.bench.talks.play", lambda *given: sizes.append(len(given[2])) or [])
+    monkeypatch.setattr("dualsight.bench.talks.play", lambda *given, **how: sizes.append(len(given[2])) or [])
     for count in (1, 3, 7):
         play_all(memory, SMALL, "off", 0, count)
     assert sizes == [1, 3, 3, 2, 2]

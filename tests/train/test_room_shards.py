@@ -7,7 +7,7 @@ from dualsight.train.rooms import collect, collect_views
 
 def test_a_shard_per_house_and_none_twice(tmp_path):
     (path,) = collect([3], tmp_path, per_house=5)
-    pictures = read_rooms([path])
+    pictures = read_rooms(tmp_path)
     assert path.name == "rooms-000003.safetensors" and len(pictures) == 5
     assert all(picture.image.shape == (64, 64, 3) and picture.things for picture in pictures)
     before = path.stat().st_mtime_ns

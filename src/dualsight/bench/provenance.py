@@ -65,8 +65,15 @@ def sha256(*files: Path) -> str:
 
 
 def weights_sha256(folder: Path) -> str:
-    """A hash of all weights in a folder: a model that was trained anew has another, one that was moved the same."""
-    return sha256(*sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]))
+    """A hash of all weights in a folder: a model that was trained anew has another, one that was moved the same.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    found = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no weights (*.safetensors)")
+    return sha256(*found)
 
 
 def versions() -> dict[str, str | None]:

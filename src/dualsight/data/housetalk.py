@@ -215,5 +215,5 @@ def is_views(folder: Path) -> bool:
 @lru_cache(maxsize=4)
 def read_views(folder: str) -> list[Around]:
     """All pictures in the shards of a folder; see `read_shards` for what is raised."""
-    shards = read_shards(Path(folder).glob("views-*.safetensors"), "views", f" in {folder}")
+    shards = read_shards(Path(folder), "views")
     return [Around(image, tuple(Seen(*thing) for thing in things)) for image, things in shards]

@@ -9,7 +9,7 @@ room), *room_color* ("What colour is the sofa?", of the only one in the picture)
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,10 +76,10 @@ def write_rooms(path: Path, pictures: Sequence[Labelled]) -> None:
     write_shard(path, [picture.image for picture in pictures], labels)
 
 
-def read_rooms(paths: Iterable[Path]) -> list[RoomPicture]:
-    """The pictures of some shards; see `read_shards` for what is raised."""
+def read_rooms(folder: Path) -> list[RoomPicture]:
+    """The pictures of all shards in a folder; see `read_shards` for what is raised."""
     pictures = []
-    for image, label in read_shards(paths, "rooms"):
+    for image, label in read_shards(folder, "rooms"):
         things = tuple((str(category), str(color), float(share)) for category, color, share in label["things"])
         pictures.append(RoomPicture(image, label["room"], things))
     return pictures

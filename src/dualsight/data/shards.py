@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,29 @@ def write_shard(path: Path, images: Sequence[Frame], labels: Sequence[Any]) -> N
         save_file({"images": np.stack(images)}, temporary, {"labels": json.dumps(labels)})
 
 
-def read_shards(paths: Iterable[Path], name: str, where: str = "") -> Iterator[tuple[Frame, Any]]:
-    """The pictures of some shards with their labels.
+def shards_in(folder: Path, name: str) -> list[Path]:
+    """The shards in a folder, ``NAME-*.safetensors``.
 
     Args:
         name: of the ``dualsight data`` command that makes them.
-        where: they were looked for, for the error.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    found = sorted(folder.glob(f"{name}-*.safetensors"))
+    if not found:
+        raise FileNotFoundError(f"no shards of {name} in {folder}: run `dualsight data {name}` first")
+    return found
+
+
+def read_shards(folder: Path, name: str) -> Iterator[tuple[Frame, Any]]:
+    """The pictures of all shards in a folder with their labels. Arguments as for `shards_in`.
 
     Raises:
         FileNotFoundError: there are no shards.
         ValueError: a file has no labels.
     """
-    found = sorted(paths)
-    if not found:
-        raise FileNotFoundError(f"no shards of {name}{where}: run `dualsight data {name}` first")
-    for path in found:
+    for path in shards_in(folder, name):
         with safe_open(path, framework="np") as file:
             labels = json.loads((file.metadata() or {}).get("labels", "[]"))
             images = file.get_tensor("images")

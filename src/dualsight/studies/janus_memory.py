@@ -18,7 +18,7 @@ import torch
 
 from dualsight.bench import understanding
 from dualsight.bench.janus import ANSWER_TOKENS, asked
-from dualsight.bench.provenance import weights_sha256
+from dualsight.bench.provenance import sha256, weights_sha256
 from dualsight.bench.questions import answers
 from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained, understanding_vlm
@@ -108,7 +108,7 @@ def run(
     made = cache(understanding.make_items)
     settings = {
         "model": {"path": str(model), "weights": weights_sha256(model)},
-        "rooms": weights_sha256(rooms),
+        "rooms": sha256(*shards_in(rooms, "rooms")),
         "steps": steps,
         "questions": questions,
     }

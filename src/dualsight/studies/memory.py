@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from dualsight.bench.provenance import weights_sha256
+from dualsight.bench.provenance import sha256, weights_sha256
 from dualsight.bench.scores import score
 from dualsight.bench.talks import (
     RELOOK,
@@ -40,6 +40,7 @@ from dualsight.bench.talks import (
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
 from dualsight.data.housetalk import HouseTalk
+from dualsight.data.shards import shards_in
 from dualsight.data.talks import ASKED, MARK, SENTENCE
 from dualsight.inference.talk_vlm import MEMORY, SIZES, PolicyConfig, load_policy, with_views
 from dualsight.models.vismem import VisMem
@@ -203,13 +204,14 @@ def run(
         DifferentRun: ``out`` holds what was made with other settings.
         ValueError: the policy talks about houses and there are no pictures, or about grids and there are.
     """
+    _with_pictures(load_policy(policy)[1] if policy else SIZES[size], data)  # before anything is written
     settings: dict[str, Any] = {"steps": steps, "reward_steps": reward_steps, "talks": talks}
     if data:
-        settings["data"] = weights_sha256(data)
+        settings["data"] = sha256(*shards_in(data, "views"))
     which = {"size": size, "interleaved": interleaved, "steps": policy_steps}
     check_settings(out, {"policy": {"weights": weights_sha256(policy)} if policy else which, **settings})
     policy = policy or policy_of(out / "policy", SIZES[size], interleaved, policy_steps, data)
-    config = _config(policy, data)
+    config = load_policy(policy, data)[1]
     rows: Rows = {}
     curves: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
@@ -241,12 +243,16 @@ def policy_of(folder: Path, config: PolicyConfig, interleaved: float, steps: int
     Raises:
         ValueError: it would talk about houses, and there are no pictures.
     """
-    if isinstance(config.task, HouseTalk) and not data:
-        raise ValueError("say where the pictures are: --data FOLDER, which `dualsight data views` wrote")
+    config = _with_pictures(config, data)
     if not (folder / "config.json").exists():
-        config = replace(config, task=with_views(config.task, data)) if data else config
         pretrain_policy(config, policy_run(folder, steps, seed=0), interleaved)
     return folder
+
+
+def _with_pictures(config: PolicyConfig, data: Path | None) -> PolicyConfig:
+    if isinstance(config.task, HouseTalk) and not data:
+        raise ValueError("talks about houses need pictures: --data FOLDER, which `dualsight data views` wrote")
+    return replace(config, task=with_views(config.task, data)) if data else config
 
 
 def described(policy: Path) -> dict[str, Any]:
@@ -261,15 +267,6 @@ def described(policy: Path) -> dict[str, Any]:
         "steps": "not written down" if config.steps is None else config.steps,
         "weights": weights_sha256(policy),
     }
-
-
-def _config(policy: Path, data: Path | None) -> PolicyConfig:
-    config = load_policy(policy, data)[1]
-    if isinstance(config.task, HouseTalk) and not data:
-        raise ValueError(
-            f"the policy in {policy} talks about houses: --data FOLDER, which `dualsight data views` wrote"
-        )
-    return config
 
 
 def _test_views(folder: Path, seed: int, config: PolicyConfig) -> Path | None:

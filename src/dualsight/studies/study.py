@@ -29,11 +29,12 @@ from rich.console import Console
 
 from dualsight.bench import generation, understanding
 from dualsight.bench.janus import answering
-from dualsight.bench.provenance import DifferentRun, claim, weights_sha256
+from dualsight.bench.provenance import DifferentRun, claim, sha256, weights_sha256
 from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained
 from dualsight.data import rows
 from dualsight.data.files import replacing, write_json
+from dualsight.data.shards import shards_in
 from dualsight.inference.assistant import Assistant
 from dualsight.models.janus_config import Generation
 from dualsight.models.janus_processor import JanusProcessor
@@ -186,11 +187,12 @@ def run(
 
     Raises:
         ValueError: there is a model, but the arms differ in how one is trained.
+        FileNotFoundError: there are no shards of rooms, or the model has no weights.
         DifferentRun: ``out`` or ``models`` holds what was made with other settings.
     """
     if model and len({arm.training for arm in study.arms}) > 1:
         raise ValueError(f"the study {study.name} compares ways of training: it cannot judge the model {model} alone")
-    settings = {"budget": asdict(budget), "rooms": weights_sha256(rooms)}
+    settings = {"budget": asdict(budget), "rooms": sha256(*shards_in(rooms, "rooms"))}
     if model is None:
         check_settings(models or out, {"budget": budget.training, "rooms": settings["rooms"]}, "training.json")
     else:

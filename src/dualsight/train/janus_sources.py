@@ -98,7 +98,7 @@ def _open(name: str, size: int, seed: int, reading: Mapping[str, Any]) -> dict[K
         }
     if name.startswith(("rooms:", "room-talk:")):
         kind, _, folder = name.partition(":")
-        pictures = read_rooms(Path(folder).glob("rooms-*.safetensors"))
+        pictures = read_rooms(Path(folder))
         many = ENDLESS // SCENES_PER_ROOM
         found: dict[Kind, Examples] = {"understanding": RoomConversations(pictures, many, seed)}
         if kind == "rooms":

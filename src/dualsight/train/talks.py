@@ -33,6 +33,8 @@ from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
 LAYERS = r"layers?\.\d"
 """Whose matrices Muon trains."""
+SEEN = 256
+"""Talks that whitening and the heads that call are fitted on; a quarter of them in each of 8 batches for constants."""
 
 
 class PolicyTalks(Dataset):
@@ -295,8 +297,8 @@ def warm_start_around(
     memory = load_memory(vlm, init) if init else VisMem(vlm, [MARK[";"]], config)
     plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds)
     make, rng, task = TalkBatch(of_policy), np.random.default_rng((run.seed, 1)), of_policy.task
-    seen = make([task.sample(plan.longest, rng) for _ in range(256)], rng)
-    examples = MemoryTalks(of_policy, memory, 64, 8, run.seed + 1, kinds)
+    seen = make([task.sample(plan.longest, rng) for _ in range(SEEN)], rng)
+    examples = MemoryTalks(of_policy, memory, SEEN // 4, 8, run.seed + 1, kinds)
     batches = (examples[index] for index in range(8))
     return train(memory, MemoryTraining(memory), plan, batches, seen, run, further=init is not None)
 
