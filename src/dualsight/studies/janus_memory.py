@@ -23,6 +23,7 @@ from dualsight.bench.questions import answers
 from dualsight.bench.scores import Score
 from dualsight.checkpoints.janus import from_pretrained, understanding_vlm
 from dualsight.data.rewards import Row
+from dualsight.data.shards import shards_in
 from dualsight.inference.talk_vlm import MEMORY
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.models.vismem import VisMem, delimiters_of
