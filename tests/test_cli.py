@@ -91,12 +91,16 @@ def janus(tmp_path):
 
 def test_draw_writes_an_image_for_each_prompt_and_seed(janus, tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text("a red cat\n\nthe dog\n")
-    main(["draw", f"--model={janus}", f"--prompts={tmp_path / 'prompts.txt'}", f"--out={tmp_path / 'o'}",
-          "--per-prompt=2", "--seed=5"])  # fmt: skip
+    drawing = ["draw", f"--model={janus}", f"--prompts={tmp_path / 'prompts.txt'}", "--per-prompt=2", "--seed=5"]
+    main([*drawing, f"--out={tmp_path / 'o'}"])
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
         "000-seed5.png", "000-seed6.png", "001-seed7.png", "001-seed8.png",
     ]  # fmt: skip
     assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == ["a red cat"] * 2 + ["the dog"] * 2
+    main([*drawing, f"--out={tmp_path / 'by-two'}", "--batch=2"])
+    assert all(
+        path.read_bytes() == (tmp_path / "by-two" / path.name).read_bytes() for path in (tmp_path / "o").iterdir()
+    )
 
 
 def test_draw_wants_a_prompt(janus, capsys):

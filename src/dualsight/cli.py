@@ -1138,6 +1138,7 @@ def draw(
     compile: bool = False,
     steps: PositiveInt | None = None,
     candidates: PositiveInt = 1,
+    batch: PositiveInt = 64,
     device: str = "cpu",
     dtype: Precision = "float32",
 ) -> None:
@@ -1146,7 +1147,7 @@ def draw(
     Args:
         model: a folder with a Janus of ours, of the official release or of transformers.
         prompt: what to draw.
-        prompts: a text file with one prompt on each line, instead; they are drawn in one batch.
+        prompts: a text file with one prompt on each line, instead.
         out: folder of the images; those that it holds under the same names are replaced.
         per_prompt: images of each prompt.
         seed: of the first image; the next ones count up.
@@ -1157,6 +1158,7 @@ def draw(
         compile: draw every token by one compiled graph: for GPUs, after a minute of compiling; CPUs are slower with it.
         steps: of a model that draws by flow.
         candidates: draw so many for each image, and keep the one that the model itself finds most like its prompt.
+        batch: draw at most so many at once, and at least one prompt's; which ones they are makes no difference to them.
         device: cpu, cuda, cuda:1...
         dtype: of weights and computation.
     """
@@ -1170,7 +1172,6 @@ def draw(
     texts = prompts.read_text().splitlines() if prompts else [prompt]
     texts = [text.strip() for text in texts if text.strip()]
     assistant = Assistant.from_pretrained(model, device, dtype)
-    seeds = range(seed, seed + len(texts) * per_prompt)
     given = {
         "guidance": guidance,
         "temperature": temperature,
@@ -1179,16 +1180,23 @@ def draw(
         "steps": steps,
     }
     settings = {name: value for name, value in given.items() if value is not None}
+    together = max(1, batch // (per_prompt * candidates))
+    groups = -(-len(texts) // together)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("drawing", total=None)
-        settings["on_step"] = lambda done, total: progress.update(task, completed=done, total=total)
-        images = assistant.generate_images(texts, seeds, per_prompt, candidates=candidates, **settings)
-    out.mkdir(parents=True, exist_ok=True)
-    for index, (image_seed, pixels) in enumerate(zip(seeds, images, strict=True)):
-        path = out / f"{index // per_prompt:03d}-seed{image_seed}.png"
-        with replacing(path) as temporary:
-            Image.fromarray(pixels).save(temporary, "png")
-        print(f"{path}  {texts[index // per_prompt]}")
+        for group in range(groups):
+            settings["on_step"] = lambda done, total, group=group: progress.update(
+                task, completed=group * total + done, total=groups * total
+            )
+            first = group * together
+            asked = texts[first : first + together]
+            seeds = [seed + first * per_prompt + index for index in range(len(asked) * per_prompt)]
+            images = assistant.generate_images(asked, seeds, per_prompt, candidates=candidates, **settings)
+            for index, (image_seed, pixels) in enumerate(zip(seeds, images, strict=True)):
+                path = out / f"{first + index // per_prompt:03d}-seed{image_seed}.png"
+                with replacing(path) as temporary:
+                    Image.fromarray(pixels).save(temporary, "png")
+                print(f"{path}  {asked[index // per_prompt]}", flush=True)
 
 
 def fid(a: Path, b: Path, features: str = "", out: Path | None = None) -> None:
