@@ -590,6 +590,10 @@ def data_views(out: Path, house_seeds: str, per_house: PositiveInt = 48, seed: i
 def train_codec(
     data: str | list[str],
     out: Path,
+    images: Path | None = None,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: dict[str, str] | None = None,
     kind: Literal["vq", "vae"] = "vq",
     steps: PositiveInt = 3000,
     batch: PositiveInt = 16,
@@ -601,6 +605,10 @@ def train_codec(
     Args:
         data: scenes, rooms:FOLDER, or a file; or [several].
         out: checkpoints, and the codec at the end. The same command resumes.
+        images: of files: the folder that image names start at, by default the one that the file is in.
+        root: of files: refuse images that are not under this folder.
+        split: of files: of a saved Hugging Face data set with several.
+        columns: of files: which field is which of ours, such as {"prompt": "caption", "image": "jpg"}.
         kind: which.
         steps: of the optimiser.
         batch: images per step and process.
@@ -611,14 +619,19 @@ def train_codec(
     from dualsight.train.janus_sources import Frames, open_sources
     from dualsight.train.trainer import Run
 
-    images = Frames(open_sources([data] if isinstance(data, str) else data, seed=seed))
+    reading = given(images=images, root=root, split=split, columns=columns)
+    pictures = Frames(open_sources([data] if isinstance(data, str) else data, seed=seed, **reading))
     run = Run(out, steps, learning_rate, batch, seed=seed, matrices=CONVOLUTIONS)
-    (train_vq if kind == "vq" else train_vae)(images, run)
+    (train_vq if kind == "vq" else train_vae)(pictures, run)
 
 
 def train_encoder(
     data: str | list[str],
     out: Path,
+    images: Path | None = None,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: dict[str, str] | None = None,
     lesson: Literal["captions", "figures"] = "captions",
     init: Path | None = None,
     kind: Literal["siglip", "clip", "dinov2"] = "siglip",
@@ -634,6 +647,10 @@ def train_encoder(
     Args:
         data: scenes, rooms:FOLDER, or a file; or [several].
         out: checkpoints, and the weights at the end. The same command resumes.
+        images: of files: the folder that image names start at, by default the one that the file is in.
+        root: of files: refuse images that are not under this folder.
+        split: of files: of a saved Hugging Face data set with several.
+        columns: of files: which field is which of ours, such as {"prompt": "caption", "image": "jpg"}.
         lesson: captions: which prompt belongs to which image, by SigLIP's loss; figures: what every patch of generated
             scenes shows, by labels.
         init: output of another `train encoder` to go on from.
@@ -654,7 +671,7 @@ def train_encoder(
     names = [data] if isinstance(data, str) else data
     if lesson == "figures" and names != ["scenes"]:
         raise ValueError(f"--lesson figures needs labels, which only --data scenes has; not {', '.join(names)}")
-    sources = open_sources(names, seed=seed)
+    sources = open_sources(names, seed=seed, **given(images=images, root=root, split=split, columns=columns))
     model, processor = new_janus(tiny(kind, "vq"), sources, None, init, seed)
     matrices = BLOCKS if lesson == "figures" else ""
     run = Run(out, steps, learning_rate, batch, matrices=matrices, bf16=bf16, workers=workers, seed=seed)
@@ -668,6 +685,10 @@ def train_new(
     data: str | list[str],
     out: Path,
     codec: Path,
+    images: Path | None = None,
+    root: Path | None = None,
+    split: str | None = None,
+    columns: dict[str, str] | None = None,
     encoder: Path | None = None,
     kind: Literal["siglip", "clip", "dinov2", "none"] = "siglip",
     generation: Literal["vq", "dit", "flow"] = "vq",
@@ -678,6 +699,10 @@ def train_new(
     Args:
         data: what it will learn from: its words are the tokenizer's.
         out: folder of the model.
+        images: of files: the folder that image names start at, by default the one that the file is in.
+        root: of files: refuse images that are not under this folder.
+        split: of files: of a saved Hugging Face data set with several.
+        columns: of files: which field is which of ours, such as {"prompt": "caption", "image": "jpg"}.
         codec: output of `train codec`.
         encoder: output of `train encoder`.
         kind: the encoder's architecture; none is the ablation that understands through the generation pathway.
@@ -688,7 +713,8 @@ def train_new(
     from dualsight.checkpoints.janus import save_pretrained
     from dualsight.train.janus_sources import new_janus, open_sources, tiny
 
-    sources = open_sources([data] if isinstance(data, str) else data, seed=seed)
+    reading = given(images=images, root=root, split=split, columns=columns)
+    sources = open_sources([data] if isinstance(data, str) else data, seed=seed, **reading)
     save_pretrained(*new_janus(tiny(kind, generation), sources, codec, encoder, seed), out)
 
 

@@ -1,5 +1,6 @@
 """From names of data to a Janus that can be trained on it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,6 +152,27 @@ def test_a_new_janusflow_takes_a_vae_and_learns_by_the_command(tmp_path, monkeyp
     assert isinstance(from_pretrained(tmp_path / "out")[0], JanusFlow)
     with pytest.raises(ValueError, match=r"holds a codec of VQConfig.*; the model's is VAEConfig"):
         new_janus(TINY_FLOW, {}, tmp_path / "vq", None)
+
+
+def test_every_part_is_made_from_pictures_of_ones_own(tmp_path):
+    """From a file with other names and pictures elsewhere: codec, encoder and a Janus that knows its words."""
+    (tmp_path / "pictures").mkdir()
+    colors = ("teal", "plum", "rust", "sand")
+    for index in range(len(colors)):
+        Image.new("RGB", (64, 64), (60 * index, 90, 120)).save(tmp_path / f"pictures/{index}.png")
+    rows = [json.dumps({"says": f"a {color} wall", "jpg": f"{index}.png"}) for index, color in enumerate(colors)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    ours = [
+        f"--data={tmp_path}/rows.jsonl",
+        f"--images={tmp_path}/pictures",
+        '--columns={"prompt": "says", "image": "jpg"}',
+    ]
+    main(["train", "codec", *ours, f"--out={tmp_path}/vq", "--steps=1", "--batch=2"])
+    main(["train", "encoder", *ours, f"--out={tmp_path}/encoder", "--steps=1", "--batch=2"])
+    parts = [f"--codec={tmp_path}/vq", f"--encoder={tmp_path}/encoder"]
+    main(["train", "new", *ours, *parts, f"--root={tmp_path}/pictures", f"--out={tmp_path}/new"])
+    _, processor = from_pretrained(tmp_path / "new")
+    assert set(colors) <= processor.tokenizer.get_vocab().keys()
 
 
 def test_another_generation_pathway_learns_alone(janus, scenes, tmp_path):
