@@ -116,6 +116,11 @@ class TokenGraph:
 
 
 def gumbel(noise: Sequence[torch.Generator], size: int, device: torch.device) -> Float[Tensor, "I V"]:
-    """Gumbel noise, each row from its own dice: ``argmax(scores / T + it)`` is a sample of the softmax."""
-    exponential = torch.stack([torch.empty(size).exponential_(generator=generator) for generator in noise])
-    return -exponential.clamp(min=torch.finfo(torch.float32).tiny).log().to(device)
+    """Gumbel noise, each row from its own dice: ``argmax(scores / T + it)`` is a sample of the softmax.
+
+    The dice are thrown on the CPU, the same for every device: while a GPU computes the token before, and through pinned
+    memory, as any other copy would wait for that token."""
+    exponential = torch.empty(len(noise), size, pin_memory=device.type == "cuda")
+    for row, generator in zip(exponential, noise, strict=True):
+        row.exponential_(generator=generator)
+    return -exponential.to(device, non_blocking=True).clamp(min=torch.finfo(torch.float32).tiny).log()
