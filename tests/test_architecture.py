@@ -25,7 +25,7 @@ ORDER = [
     "bench",
     "studies",
 ]
-ORDER += ["demo", "doctor", "cli", "__main__"]
+ORDER += ["demo", "doctor", "commands", "cli", "__main__"]
 APART = {
     ("pathways", "memory"), ("memory", "pathways"),
     *((leaf, other) for leaf in ("data", "envs") for other in ("nn", "pathways", "memory")),

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dualsight.cli import COMMANDS, VISMEM, main, with_underscores
+from dualsight.cli import COMMANDS, main, with_underscores
+from dualsight.commands.options import VISMEM
 from dualsight.doctor import Finding
 from dualsight.extras import install
 

@@ -22,7 +22,8 @@ from dualsight.bench.talks import (
     visual_attention,
 )
 from dualsight.checkpoints.vismem import save_memory
-from dualsight.cli import VISMEM, main
+from dualsight.cli import main
+from dualsight.commands.options import VISMEM
 from dualsight.data.gridtalk import COLORS
 from dualsight.data.talks import MARK
 from dualsight.inference.talk_vlm import SMALL, load_policy, new_policy, save_policy

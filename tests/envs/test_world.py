@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dualsight.cli import data_episodes, evaluate
+from dualsight.commands.data import episodes as data_episodes
+from dualsight.commands.judge import evaluate
 from dualsight.data.r2r import read_episodes, write_episodes
 from dualsight.envs.protocols import HOUSE, R2R_CE
 from dualsight.envs.sim.glb import save_glb
