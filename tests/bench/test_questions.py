@@ -57,10 +57,10 @@ def test_without_memory_it_is_the_stock_model(memory, asked):
 def test_right_answers_are_counted(memory, asked, tmp_path):
     said = [one.text for one in answers(memory, asked, decode, "off", tokens=4)]
     given = [dict(row, answer=text if n else "something else") for n, (row, text) in enumerate(zip(asked, said))]  # noqa: B905
-    result = evaluate(memory, given, exact_match, decode, "off", tokens=4, batch=2, out=tmp_path / "r.json")
+    result = evaluate(memory, given, exact_match, decode, "off", tokens=4, batch=2, out=tmp_path / "r")
     assert (result["overall"]["right"], result["overall"]["count"]) == (2, 3)
     assert result["calls"] == {"short": 0.0, "long": 0.0} and result["seconds"] > 0
-    assert json.loads((tmp_path / "r.json").read_text())["overall"] == result["overall"]
+    assert json.loads((tmp_path / "r/results.json").read_text())["overall"] == result["overall"]
     evaluate(memory, given, exact_match, decode, "always+short+wrong-image", tokens=4, batch=2)  # of two rows or three
     with pytest.raises(ValueError, match="nothing to ask"):
         evaluate(memory, [], exact_match, decode)
@@ -113,9 +113,9 @@ def test_from_the_command_line(tmp_path, capsys):
     task, _ = chat_task(vlm, tmp_path / "data.jsonl", "exact")
     save_memory(VisMem(task.vlm, task.delimiters, CONFIG), tmp_path / "memory")
     command = ["eval", "--suite=questions", f"--vlm={vlm}", f"--data={tmp_path / 'data.jsonl'}", "--memory=always"]
-    main([*command, f"--model={tmp_path / 'memory'}", f"--out={tmp_path / 'r.json'}"])
+    main([*command, f"--model={tmp_path / 'memory'}", f"--out={tmp_path / 'r'}"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("overall=")
-    judged = json.loads((tmp_path / "r.json").read_text())["config"]
+    judged = json.loads((tmp_path / "r/results.json").read_text())["config"]
     assert judged["weights_sha256"] == {"vlm": weights_sha256(vlm), "model": weights_sha256(tmp_path / "memory")}
     with pytest.raises(SystemExit):
         main(command)

@@ -174,20 +174,20 @@ def test_figures():
 
 
 def test_a_seed_makes_one_test_set(memory, tmp_path):
-    one, again = (evaluate(memory, SMALL, "off", 5, talks=4, out=tmp_path / "a.json") for _ in range(2))
+    one, again = (evaluate(memory, SMALL, "off", 5, talks=4, out=tmp_path / "a") for _ in range(2))
     assert one == again
-    assert json.loads((tmp_path / "a.json").read_text())["late"] == one.late
+    assert json.loads((tmp_path / "a/results.json").read_text())["late"] == one.late
     assert evaluate(memory, SMALL, "off", 6, talks=4) != one
-    assert evaluate(memory, SMALL, "off+lone", 5, talks=4, out=tmp_path / "b.json").early != 0
-    assert json.loads((tmp_path / "b.json").read_text())["early"] is None, "no early question was asked"
+    assert evaluate(memory, SMALL, "off+lone", 5, talks=4, out=tmp_path / "b").early != 0
+    assert json.loads((tmp_path / "b/results.json").read_text())["early"] is None, "no early question was asked"
 
 
 def test_a_folder_is_evaluated(memory, tmp_path, capsys):
     save_policy(memory.vlm, SMALL, tmp_path / "policy")
     save_memory(memory, tmp_path / "memory")
-    result = evaluate_folder(tmp_path, "always", 5, talks=4, out=tmp_path / "a.json")
+    result = evaluate_folder(tmp_path, "always", 5, talks=4, out=tmp_path / "a")
     assert result.calls == {"color": 1.0}
-    written = json.loads((tmp_path / "a.json").read_text())
+    written = json.loads((tmp_path / "a/results.json").read_text())
     weights = written["config"]["weights_sha256"]
     assert weights == {part: weights_sha256(tmp_path / part) for part in ("policy", "memory")}
     assert weights["policy"] != weights["memory"] and written["versions"]["torch"]

@@ -78,7 +78,7 @@ def evaluate(
 
     Args:
         reward: an answer is right where it gives more than a half.
-        out: a file for the result.
+        out: a folder for ``results.json``.
         config: what was judged, plain JSON.
 
     Returns:
@@ -109,7 +109,7 @@ def evaluate(
         "config": config or {},
     }
     if out is not None:
-        write_result(out, result)
+        write_result(out / "results.json", result)
     return result
 
 

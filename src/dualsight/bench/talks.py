@@ -302,13 +302,15 @@ def evaluate(
     Args:
         mode: see `Mode.parse`, or `RELOOK`, or with `LONE`, `ORACLE` or `SAMPLES` among its words.
         sentences: of a talk; see `sentences_of` for the default.
-        out: a file for the figures.
+        out: a folder for ``results.json``.
         judged: what was judged, plain JSON.
     """
     sentences = sentences or sentences_of(config)
     result = summary(play_all(memory, config, mode, seed, talks, sentences), mode, seed)
     if out:
-        write_result(out, _without_nan(asdict(result)) | {"sentences": sentences, "config": judged or {}})
+        write_result(
+            out / "results.json", _without_nan(asdict(result)) | {"sentences": sentences, "config": judged or {}}
+        )
     return result
 
 
