@@ -6,6 +6,7 @@ import torch
 from dualsight.models.janus import IGNORE, JANUS_PRO_1B, JANUS_PRO_7B, Janus, JanusBatch, causal_lm
 from dualsight.models.janus_config import JanusConfig, JanusTextConfig
 from dualsight.pathways.encoders import Encoder, EncoderConfig
+from dualsight.train.janus_stages import JanusTraining
 from tests.models.janus_tiny import config, tiny
 
 
@@ -161,9 +162,10 @@ def test_an_image_is_learnt_through_what_the_encoder_sees_in_it_too():
     """Behind layer 1, by the position that predicts a token; nothing else changes, and the encoder does not move."""
     model, _ = tiny()
     batch = example(model, images=0)
-    plain = model(batch).image
+    plain = model(batch)
+    assert plain.alignment is None and "alignment_loss" not in JanusTraining(model)(**vars(batch))
     model.align(1)
-    aligned = model(batch).image
+    aligned = model(batch)
     with torch.no_grad():
         embeddings = model.embed(batch.ids)
         first = int(batch.drawn[0].nonzero()[0])
@@ -172,10 +174,13 @@ def test_an_image_is_learnt_through_what_the_encoder_sees_in_it_too():
         told = model.repa_head(layers[1][:, first - 1 : -1])
         seen = model.vision_model(torch.nn.functional.interpolate(batch.canvases, (32, 32), mode="bilinear"))
         cosine = torch.cosine_similarity(told, seen, dim=-1).mean()
-    assert aligned.item() == pytest.approx((plain - cosine).item(), abs=1e-5)
-    aligned.backward()
+    assert aligned.alignment.item() == pytest.approx(-cosine.item(), abs=1e-5)
+    assert aligned.image.item() == pytest.approx(plain.image.item(), abs=1e-6)
+    losses = JanusTraining(model)(**vars(batch))
+    assert losses["loss"].item() == pytest.approx((plain.text + plain.image - cosine).item(), abs=1e-5)
+    losses["loss"].backward()
     assert model.repa_head.layers[0].weight.grad.any()
-    assert all(p.grad is None for p in model.vision_model.parameters())
+    assert not any(p.grad.any() for p in model.vision_model.parameters())
     assert model.config.align_after == 1
     with pytest.raises(ValueError, match="align_after is 3; what makes the images has layers 1 to 2"):
         model.align(3)

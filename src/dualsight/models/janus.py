@@ -93,8 +93,9 @@ class Janus(JanusCore):
         # The position before an image token predicts it; that before the first is <begin_of_image>.
         before = F.pad(batch.drawn[:, 1:], (0, 1))
         image = cross_entropy(self.gen_head(hidden[before]), codes.flatten())
+        alignment = None
         if after is not None and batch.canvases is not None:
             states = layers[after][before].unflatten(0, (len(batch.canvases), -1))
-            image = image + self.alignment_loss(states, batch.canvases)
+            alignment = self.alignment_loss(states, batch.canvases)
         text, tokens = self.text_loss(batch, hidden)
-        return Losses(text, image, tokens, codes.numel())
+        return Losses(text, image, tokens, codes.numel(), alignment)

@@ -62,6 +62,8 @@ class Losses(NamedTuple):
     """How many tokens the mean is over."""
     image_tokens: int
     """The same, or how many images."""
+    alignment: Tensor | None = None
+    """Of the images, REPA's; None where nothing is compared."""
 
 
 @dataclass

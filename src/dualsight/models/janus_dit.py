@@ -68,9 +68,8 @@ class JanusDiT(LatentJanus):
         after = self.config.align_after
         velocity, states = self.dit.run(x, t, condition, after or 0)
         image = (velocity - target).square().mean()
-        if after is not None:
-            image = image + self.alignment_loss(states, batch.canvases)
-        return Losses(text, image, tokens, len(latents))
+        alignment = None if after is None else self.alignment_loss(states, batch.canvases)
+        return Losses(text, image, tokens, len(latents), alignment)
 
     def _read_of(self, layers: Sequence[Float[Tensor, "B L D"]]) -> Float[Tensor, "B L S D"]:
         """The states that the transformer reads, of those behind every layer."""

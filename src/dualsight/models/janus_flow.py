@@ -110,10 +110,11 @@ class JanusFlow(LatentJanus):
         text, tokens = self.text_loss(batch, hidden)
         leaving = hidden[batch.drawn].unflatten(0, (len(latents), -1))  # (K, N, D)
         image = (self.leave(leaving, entering) - target).square().mean()
+        alignment = None
         if after is not None:
             states = layers[after][batch.drawn].unflatten(0, (len(latents), -1))
-            image = image + self.alignment_loss(states, batch.canvases)
-        return Losses(text, image, tokens, len(latents))
+            alignment = self.alignment_loss(states, batch.canvases)
+        return Losses(text, image, tokens, len(latents), alignment)
 
     def _unread(self, batch: JanusBatch) -> Bool[Tensor, "B L"] | None:
         """The padding of unconditional prompts, where it is hidden."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from dualsight.checkpoints.janus import POOL, save_pretrained
@@ -102,7 +103,7 @@ BETAS, CLIP = (0.9, 0.95), 1.0
 
 
 class JanusTraining(nn.Module):
-    """A Janus under the sum of its two losses; ``forward`` takes what :class:`JanusCollate` makes."""
+    """A Janus under the sum of its losses, REPA's among them; ``forward`` takes what :class:`JanusCollate` makes."""
 
     def __init__(self, model: JanusCore):
         super().__init__()
@@ -112,12 +113,11 @@ class JanusTraining(nn.Module):
         losses = self.model(JanusBatch(**batch))
         # A batch need not hold images to see, or to make; processes that share gradients must have the same ones.
         nothing = sum(parameter.sum() for parameter in self._pathways()) * 0.0
-        return {
-            "loss": losses.text + losses.image + nothing,
-            "text_loss": losses.text,
-            "image_loss": losses.image,
-            "fill": (batch["segments"] > 0).float().mean(),
-        }
+        parts = {"text_loss": losses.text, "image_loss": losses.image}
+        if self.model.config.align_after is not None:
+            parts["alignment_loss"] = losses.text.new_zeros(()) if losses.alignment is None else losses.alignment
+        loss = torch.stack(list(parts.values())).sum() + nothing
+        return {"loss": loss, **parts, "fill": (batch["segments"] > 0).float().mean()}
 
     def _pathways(self) -> Iterator[nn.Parameter]:
         """What learns, but for the decoder's layers, through which every batch goes."""
