@@ -92,7 +92,7 @@ def test_sources_stand_one_after_the_other():
 
 
 def test_what_is_no_source_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no shards of rooms in .*: run `dualsight data rooms` first"):
+    with pytest.raises(FileNotFoundError, match=r"no shards of rooms in .*: run `dualsight data rooms` first"):
         open_sources([f"rooms:{tmp_path}"])
     rooms = tmp_path / "rooms-000000.safetensors"
     write_rooms(rooms, [RoomPicture(np.zeros((64, 64, 3), np.uint8), "kitchen", (("table", "red", 0.3),))])
