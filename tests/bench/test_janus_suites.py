@@ -62,9 +62,14 @@ def test_walks_need_a_place_to_be_kept(capsys):
 
 
 def test_the_model_may_choose_among_its_drawings(folder, tmp_path, capsys):
-    main(["eval", "--suite=geneval-shapes", f"--model={folder}", "--count=1", "--candidates=2", f"--out={tmp_path}"])
+    main(["eval", "--suite=geneval-shapes", f"--model={folder}", "--count=1", "--candidates=2",
+          "--temperature=0", f"--out={tmp_path}"])  # fmt: skip
     assert capsys.readouterr().out.splitlines()[-1].startswith("overall=")
-    assert json.loads((tmp_path / "results.json").read_text())["config"]["candidates"] == 2
+    config = json.loads((tmp_path / "results.json").read_text())["config"]
+    assert (config["candidates"], config["temperature"]) == (2, 0) and "steps" not in config
+    with pytest.raises(SystemExit):
+        main(["eval", "--suite=geneval-shapes", f"--model={folder}", "--count=1", "--steps=3", f"--out={tmp_path}"])
+    assert "this model draws token by token: it has no steps" in capsys.readouterr().err
 
 
 def yes(frame, questions):

@@ -31,6 +31,7 @@ def evaluate_janus(
     candidates: int = 1,
     device: str = "cpu",
     dtype: str = "float32",
+    **settings: Any,
 ) -> dict:
     """Score a Janus on a fresh test set, or on the prompts of GenEval or DPG-Bench.
 
@@ -46,6 +47,7 @@ def evaluate_janus(
         held_out: of our own suites: False asks for combinations like those of training, for comparison.
         candidates: drawings of which the model itself keeps one (``Assistant.generate_images``).
         device, dtype: where, and in which type, the model computes.
+        settings: more of the drawings (``Assistant.generate_images``).
 
     Returns:
         The content of ``results.json``; see ``evaluate`` of ``understanding``, ``generation``, ``geneval``, ``dpg``.
@@ -54,7 +56,7 @@ def evaluate_janus(
         ValueError: prompts or judge are missing, or the judge cannot be imported.
         DifferentRun: ``out`` holds pictures by other weights, with other settings, or of other prompts.
     """
-    drawing: dict[str, Any] = {"guidance": guidance, "candidates": candidates}
+    drawing: dict[str, Any] = {"guidance": guidance, "candidates": candidates, **settings}
     if suite in ("geneval", "dpg"):
         if prompts is None or not judge:
             raise ValueError(

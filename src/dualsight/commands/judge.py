@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from dualsight.commands.options import JANUS, NAVIGATOR, VISMEM, Precision, Split
+from dualsight.commands.options import JANUS, NAVIGATOR, VISMEM, Precision, Split, given
 
 Control = Literal["none", "blind", "deaf"]
 Suite = Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk", "housetalk", "questions"]
@@ -38,6 +38,9 @@ def evaluate(
     prompts: Path | None = None,
     judge: str = "",
     guidance: float | None = None,
+    temperature: float | None = None,
+    top_k: PositiveInt | None = None,
+    steps: PositiveInt | None = None,
     candidates: PositiveInt = 1,
     held_out: bool = True,
     memory: str = "learned",
@@ -81,6 +84,9 @@ def evaluate(
         judge: module:function on the Python path: a detector for geneval, a judge of questions for dpg.
         guidance: of drawings: how much the prompt counts. By default 5 for tokens and 2 for JanusFlow, as
             released, 3 for a diffusion transformer.
+        temperature: of drawings token by token: see `draw`.
+        top_k: of the same.
+        steps: of drawings by a flow.
         candidates: of drawings: draw so many for each, and judge the one that the model itself finds most like its
             prompt.
         held_out: of janus-house and geneval-shapes: false asks for combinations like those of training, to compare.
@@ -127,7 +133,7 @@ def evaluate(
 
         result = evaluate_janus(
             suite, model or JANUS, seed, out or Path("runs") / f"{suite}-seed{seed}", count, prompts, judge, guidance,
-            held_out, candidates, device, dtype,
+            held_out, candidates, device, dtype, **given(temperature=temperature, top_k=top_k, steps=steps),
         )  # fmt: skip
         if "fid_codec" in result:
             print("FID {fid:.1f} (the codec alone {fid_codec:.1f}, renders {fid_floor:.1f})".format(**result))
