@@ -44,7 +44,7 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
     """Every command of the run, in order, as one would type it; those with torchrun share the work."""
     fast = f"--workers 1 --bf16 {str(recipe.bf16).lower()}"
     fused = f"{fast} --compiled {str(recipe.compiled).lower()}"
-    several = f"torchrun --nproc_per_node {recipe.processes} -m dualsight.cli train janus --recipe tiny --capacity 320"
+    several = f"torchrun --nproc_per_node {recipe.processes} -m dualsight.cli train janus --recipe tiny --capacity 240"
     data = f"--data [scenes,room-talk:{out}/rooms]"
     plan = [
         f"dualsight data rooms --out {out}/rooms --house-seeds {recipe.rooms}",

@@ -28,3 +28,10 @@ def test_drawings_have_a_prompt_and_a_picture():
     drawings = list(SceneDrawings(30))
     assert all(np.asarray(drawing.image).shape == (64, 64, 3) for drawing in drawings)
     assert len({drawing.prompt for drawing in drawings}) > 20
+
+
+def test_a_conversation_ends_before_it_is_too_long_for_a_row():
+    examples = SceneConversations(300, seed=3, turns=40, words=60)
+    spoken = [sum(len(turn.text.replace(IMAGE_MARK, "").split()) for turn in chat.turns) for chat in examples]
+    assert 50 < max(spoken) <= 60
+    assert all(chat.turns for chat in examples)

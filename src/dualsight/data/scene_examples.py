@@ -42,6 +42,9 @@ class SceneConversations:
     size: int = 64
     """Pixels a side."""
     turns: int = 7
+    words: int = 110
+    """Of questions and answers, from which on no more is asked: rows of training have an end, and captions can be
+    long."""
 
     def __len__(self) -> int:
         return self.count
@@ -60,8 +63,11 @@ class SceneConversations:
             said[text] = Question("description", text, describe(scene))
         while len(said) < wanted:
             question = ask(scene, pick(rng, ASKED[layout]), rng)
-            if question is not None:
-                said.setdefault(question.text, question)
+            if question is None:
+                continue
+            if sum(map(_words, (*said.values(), question))) > self.words:
+                break
+            said.setdefault(question.text, question)
         return conversation(said.values(), render(scene, self.size))
 
 
@@ -94,6 +100,10 @@ def conversation(said: Iterable[Question], image: Frame) -> Conversation:
         asked = question.text if number else f"{IMAGE_MARK}\n{question.text}"
         turns += [Turn("user", asked), Turn("assistant", question.answer, question.untaught)]
     return Conversation(tuple(turns), (image,))
+
+
+def _words(question: Question) -> int:
+    return len(question.text.split()) + len(question.answer.split())
 
 
 def _generator(examples: SceneConversations | SceneDrawings, index: int) -> np.random.Generator:
