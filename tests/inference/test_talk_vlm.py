@@ -7,7 +7,17 @@ import torch
 from dualsight.checkpoints.weights import CheckpointError
 from dualsight.data.gridtalk import VOCABULARY
 from dualsight.data.talks import MARK
-from dualsight.inference.talk_vlm import FULL, SMALL, Call, TalkBatch, lay_out, load_policy, new_policy, save_policy
+from dualsight.inference.talk_vlm import (
+    FULL,
+    SMALL,
+    Call,
+    TalkBatch,
+    lay_out,
+    load_policy,
+    new_policy,
+    place_codes,
+    save_policy,
+)
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
 
@@ -77,3 +87,18 @@ def test_other_folders_are_no_policies(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "janus"}')
     with pytest.raises(ValueError, match="grid_vlm"):
         load_policy(tmp_path)
+
+
+def test_names_of_a_placed_policy_know_what_their_places_have_in_common():
+    """Names and positions begin as mixtures of one code: near cells alike, none the same; other words at random."""
+    vlm, codes = new_policy(FULL), place_codes(6)
+    words = vlm.get_input_embeddings().weight
+    names = words[[FULL.index[name] for name in FULL.task.names]]
+    positions = vlm.model.vision_tower.embeddings.position_embeddings[0, 1:]
+    assert {int(torch.linalg.matrix_rank(found, rtol=1e-3)) for found in (codes, names, positions)} == {10}
+    for found in (names, positions):  # each a linear map of the codes
+        assert torch.allclose(codes @ torch.linalg.pinv(codes) @ found, found, atol=1e-4)
+    apart = torch.cdist(codes, codes)
+    assert apart[0, 1] < apart[0, 3] and apart[0, 6] < apart[0, 18] and apart.fill_diagonal_(1).min() > 0.5
+    assert torch.linalg.matrix_rank(words) > 60
+    assert not SMALL.placed, "the shipped policy began otherwise"

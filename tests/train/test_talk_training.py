@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from dualsight.checkpoints.vismem import load_memory
-from dualsight.inference.talk_vlm import SMALL, load_policy, new_policy
+from dualsight.inference.talk_vlm import FULL, SMALL, load_policy, new_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
 from dualsight.train.talks import (
@@ -37,6 +37,15 @@ def test_the_image_is_shown_again_now_and_then():
     images = [len(plan[index]["pixel_values"]) // 2 for index in range(12)]
     assert min(images) == 1 < max(images)
     assert {len(PolicyTalks(SMALL, 2, 40, 0, interleaved=0.0)[index]["pixel_values"]) for index in range(8)} == {2}
+
+
+def test_a_placed_policy_is_asked_about_all_cells_from_the_start():
+    def asked(config):
+        plan = PolicyTalks(config, 16, 1000, 0)
+        return {word for index in range(4) for word in plan[index]["input_ids"].flatten().tolist()}
+
+    last = FULL.index[FULL.task.names[-1]]
+    assert last in asked(FULL) and last not in asked(replace(FULL, placed=False))
 
 
 def test_memories_are_lone_and_looks_are_taught_before_there_are_many(batches=20):

@@ -71,6 +71,11 @@ class GridTalk:
         return self.size**2
 
     @property
+    def names(self) -> list[str]:
+        """Of the cells, row by row."""
+        return [f"c{number:02d}" for number in range(self.cells)]
+
+    @property
     def subjects(self) -> int:
         """Cells are what is asked about."""
         return self.cells

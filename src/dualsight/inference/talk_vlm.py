@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
 
@@ -46,6 +47,9 @@ class PolicyConfig:
     heads: int = 6
     window: int = 40
     """Tokens that a layer sees, itself among them: the image is in reach of ``layers * (window - 1)``."""
+    placed: bool = False
+    """Names of cells, and the embeddings of positions, begin as the same codes of places (`place_codes`), as words of a
+    pre-trained model know what they have in common: to find one of 36 cells is then learnt once for all names."""
     interleaved: float | None = None
     """Share of the delimiters of its pre-training behind which the image stood once more: what is true of a policy that
     met visual tokens amid a text need not be of one that never did. None before it is trained, and in older files."""
@@ -78,10 +82,13 @@ class PolicyConfig:
 
 SMALL = PolicyConfig(GridTalk(size=3, colors=4, types=("color",)), ("color",), 1, 48, 2, 64, 3, 4, 16)
 """Nine cells and four colours, on which a spike passed the gate."""
-FULL = PolicyConfig()
+FULL = PolicyConfig(merge=1, layers=3, window=64, placed=True)
+"""36 cells in 36 visual tokens, of which the first questions see all at once."""
 HOUSE = PolicyConfig(HouseTalk(), HOUSE_TYPES, vision_width=144, vision_layers=4)
 """Four views of 8 x 8 patches: 64 visual tokens."""
 SIZES = {"small": SMALL, "full": FULL, "house": HOUSE}
+POSITIONS = 0.5
+"""Size of the embeddings of positions at the beginning."""
 MEMORY = VisMemConfig(4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64)
 """Of a memory around either."""
 
@@ -109,8 +116,31 @@ def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGen
     vlm = InternVLForConditionalGeneration(whole)
     # Visual tokens of released VLMs tell where they were. Starting from zero, as InternVL does, ours would not: the
     # language model would count them instead, and could not read one that stands anywhere else.
-    torch.nn.init.normal_(vlm.model.vision_tower.embeddings.position_embeddings, std=0.5)
+    positions = vlm.model.vision_tower.embeddings.position_embeddings
+    torch.nn.init.normal_(positions, std=POSITIONS)
+    if config.placed and isinstance(config.task, GridTalk):
+        codes, words = place_codes(config.task.size), cast(torch.nn.Embedding, vlm.get_input_embeddings()).weight
+        names = [config.index[name] for name in config.task.names]
+        with torch.no_grad():
+            positions[0, -len(codes) :] = POSITIONS * _spread(codes, positions.shape[-1])
+            words[names] = words.std() * _spread(codes, words.shape[-1])
     return vlm
+
+
+def place_codes(size: int) -> Float[Tensor, "P 12"]:
+    """A code for every cell of a grid, row by row: sine and cosine of its row and its column at three frequencies, of
+    mean 0 and mean square 1."""
+    along = (torch.arange(size) + 0.5) / size * torch.pi
+    waves = torch.stack([wave(n * along) for n in (1, 2, 3) for wave in (torch.sin, torch.cos)], -1)  # (size, 6)
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    codes = torch.cat([waves[rows.flatten()], waves[columns.flatten()]], -1)
+    codes = codes - codes.mean(0)
+    return codes / codes.square().mean().sqrt()
+
+
+def _spread(codes: Float[Tensor, "P C"], width: int) -> Float[Tensor, "P D"]:
+    """Codes in more dimensions, each of these a random mixture."""
+    return codes @ torch.randn(codes.shape[-1], width) / codes.shape[-1] ** 0.5
 
 
 @dataclass(frozen=True)

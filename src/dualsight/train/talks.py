@@ -42,8 +42,8 @@ class PolicyTalks(Dataset):
 
     Three questions in view of the image, first about the ``color`` of its first six cells, then about all features of
     these, then about more and more cells: to find a cell by its name is learnt in a hundred steps from few names and
-    one feature, and not in several hundred from all at once. In the end every other talk is as long as the image is in
-    reach.
+    one feature, and not in several hundred from all at once. Of a ``placed`` policy, which learns all names at once,
+    about all cells from the start. In the end every other talk is as long as the image is in reach.
     """
 
     FEATURES, CELLS, LONG = 0.1, 0.3, 0.75
@@ -59,7 +59,8 @@ class PolicyTalks(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng, done, cells = np.random.default_rng((self.seed, index)), index / self.batches, self.task.subjects
-        among = round(np.interp(done, (self.CELLS, self.LONG), (min(6, cells), cells)))
+        first = cells if self.make.config.placed else min(6, cells)
+        among = round(np.interp(done, (self.CELLS, self.LONG), (first, cells)))
         types = ("color",) * 3 if done < self.FEATURES else ()
         sentences = self.most if done > self.LONG and rng.random() < 0.5 else 3
         talks = [self.task.sample(sentences, rng, types, among) for _ in range(self.batch)]
