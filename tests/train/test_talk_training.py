@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from dualsight.checkpoints.vismem import load_memory
@@ -46,6 +47,23 @@ def test_a_placed_policy_is_asked_about_all_cells_from_the_start():
 
     last = FULL.index[FULL.task.names[-1]]
     assert last in asked(FULL) and last not in asked(replace(FULL, placed=False))
+
+
+def test_visual_tokens_of_a_placed_policy_learn_to_show_their_cells():
+    """Beside the answers; the labels of an image that is shown again stand behind those of the first time."""
+    small = replace(SMALL, placed=True)
+    plan = PolicyTalks(small, 4, 10, 0, interleaved=1.0)
+    batch = plan[0]
+    assert batch["shown"].shape == (len(batch["pixel_values"]), 9, 3) and len(batch["pixel_values"]) > 4
+    again = len(batch["pixel_values"]) // 4
+    assert torch.equal(batch["shown"][0], batch["shown"][again - 1])
+    assert torch.equal(batch["pixel_values"][0], batch["pixel_values"][again - 1])
+    torch.manual_seed(0)
+    losses = learn(PolicyTraining(new_policy(small), small.task.shown), batch, 40, 3e-3)
+    assert losses[-1]["shown_loss"] < 0.5 * losses[0]["shown_loss"]
+    assert losses[-1]["loss"] > losses[-1]["shown_loss"]
+    with pytest.raises(ValueError, match="every cell is a visual token"):
+        replace(small, merge=3)
 
 
 def test_memories_are_lone_and_looks_are_taught_before_there_are_many(batches=20):

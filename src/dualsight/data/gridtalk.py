@@ -84,6 +84,11 @@ class GridTalk:
     def side(self) -> int:
         return CELL * self.size
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """How many colours, bars and dots a cell can have."""
+        return self.colors, len(BARS), 2
+
     def sample(self, sentences: int, rng: np.random.Generator, types: Sequence[str] = (), among: int = 0) -> Talk:
         """A grid, its image and questions about it; see `TalkTask.sample`."""
         grid, among = sample_grid(self, rng), among or self.cells
@@ -101,7 +106,7 @@ class GridTalk:
 
 
 class Grid(NamedTuple):
-    """What is in every cell, (cells,) each."""
+    """What is in every cell, (cells,) each. A policy can be taught to see all of it but the ground."""
 
     color: NDArray[np.int64]
     ground: NDArray[np.int64]

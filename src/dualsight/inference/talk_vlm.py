@@ -48,13 +48,19 @@ class PolicyConfig:
     window: int = 40
     """Tokens that a layer sees, itself among them: the image is in reach of ``layers * (window - 1)``."""
     placed: bool = False
-    """Names of cells, and the embeddings of positions, begin as the same codes of places (`place_codes`), as words of a
-    pre-trained model know what they have in common: to find one of 36 cells is then learnt once for all names."""
+    """Of grids whose cells are visual tokens. It begins with what released VLMs bring along. Names of cells and the
+    embeddings of positions are the same codes of places (`place_codes`), as words of a pre-trained model know what they
+    have in common: to find one of 36 cells is learnt once for all names. And visual tokens are taught to show what is
+    in their cells, as an encoder has learnt before."""
     interleaved: float | None = None
     """Share of the delimiters of its pre-training behind which the image stood once more: what is true of a policy that
     met visual tokens amid a text need not be of one that never did. None before it is trained, and in older files."""
     steps: int | None = None
     """Of its pre-training."""
+
+    def __post_init__(self) -> None:
+        if self.placed and not (isinstance(self.task, GridTalk) and self.merge == 1):
+            raise ValueError("placed is for grids of which every cell is a visual token: GridTalk, and merge 1")
 
     @property
     def visual_tokens(self) -> int:
@@ -118,7 +124,8 @@ def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGen
     # language model would count them instead, and could not read one that stands anywhere else.
     positions = vlm.model.vision_tower.embeddings.position_embeddings
     torch.nn.init.normal_(positions, std=POSITIONS)
-    if config.placed and isinstance(config.task, GridTalk):
+    if config.placed:
+        assert isinstance(config.task, GridTalk)
         codes, words = place_codes(config.task.size), cast(torch.nn.Embedding, vlm.get_input_embeddings()).weight
         names = [config.index[name] for name in config.task.names]
         with torch.no_grad():

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from transformers import InternVLForConditionalGeneration
 
 from dualsight.checkpoints.vismem import load_memory, save_memory
+from dualsight.data.gridtalk import GridTalk
 from dualsight.data.talks import MARK, SENTENCE
 from dualsight.inference.talk_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
@@ -46,7 +47,7 @@ class PolicyTalks(Dataset):
     about all cells from the start. In the end every other talk is as long as the image is in reach.
     """
 
-    FEATURES, CELLS, LONG = 0.1, 0.3, 0.75
+    FEATURES, CELLS, LONG = 0.15, 0.3, 0.75
     """From which share of the steps on all features are asked about, more cells, and all of them in long talks."""
 
     def __init__(self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.1):
@@ -67,6 +68,9 @@ class PolicyTalks(Dataset):
         again = [number for number in range(sentences) if rng.random() < self.interleaved]
         batch = self.make(talks, rng, again)
         del batch["answers"]
+        if self.make.config.placed:
+            shown = np.stack([np.stack([one.content.color, one.content.bar, one.content.dot], -1) for one in talks])
+            batch["shown"] = torch.from_numpy(shown).repeat_interleave(len(batch["pixel_values"]) // self.batch, 0)
         places = np.tile(np.arange(self.visual_tokens), (len(batch["pixel_values"]), 1))
         return batch | {"order": torch.from_numpy(rng.permuted(places, axis=1))}
 
@@ -76,17 +80,34 @@ class PolicyTraining(nn.Module):
 
     The visual tokens of an image come in any order: what a token shows and where must stand in the token. A language
     model that counts tokens instead cannot read a few of them that stand elsewhere, which is what memory is.
+
+    Args:
+        shown: what a visual token is taught to show by itself, as encoders of released VLMs have learnt before: the
+            number of classes of each feature.
     """
 
-    def __init__(self, vlm: InternVLForConditionalGeneration):
+    def __init__(self, vlm: InternVLForConditionalGeneration, shown: Sequence[int] = ()):
         super().__init__()
         self.vlm = vlm
+        self.heads = nn.ModuleList(nn.Linear(vlm.lm_head.in_features, classes) for classes in shown)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, pixel_values: Tensor, order: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        pixel_values: Tensor,
+        order: Tensor,
+        shown: Tensor | None = None,
     ) -> dict[str, Tensor]:
         learnt, model = labels != IGNORE, self.vlm.model
         seen = torch.stack(list(model.get_image_features(pixel_values=pixel_values).pooler_output))  # (images, V, D)
+        told = {}
+        if shown is not None:
+            losses = [
+                F.cross_entropy(head(seen).mT, what) for head, what in zip(self.heads, shown.unbind(-1), strict=True)
+            ]
+            told["shown_loss"] = torch.stack(losses).mean()
         seen = seen.take_along_dim(order[..., None], 1)
         embedded = model.get_input_embeddings()(input_ids)
         embedded = embedded.masked_scatter((input_ids == MARK["<seen>"])[..., None], seen.to(embedded.dtype))
@@ -94,7 +115,7 @@ class PolicyTraining(nn.Module):
         hidden = text.last_hidden_state
         logits, targets = self.vlm.lm_head(hidden[learnt]), labels[learnt]
         right = (logits.argmax(-1) == targets).float().mean()
-        return {"loss": F.cross_entropy(logits, targets), "right": right}
+        return {"loss": F.cross_entropy(logits, targets) + sum(told.values()), **told, "right": right}
 
 
 class MemoryTalks(Dataset):
@@ -257,7 +278,8 @@ def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1) ->
     """
     vlm = new_policy(config, run.seed)
     vlm.set_attn_implementation(QUICK)
-    fit(PolicyTraining(vlm), PolicyTalks(config, run.batch, batches_of(run.steps), run.seed, interleaved), run)
+    lessons = config.task.shown if isinstance(config.task, GridTalk) and config.placed else ()
+    fit(PolicyTraining(vlm, lessons), PolicyTalks(config, run.batch, batches_of(run.steps), run.seed, interleaved), run)
     if is_main_process():
         save_policy(vlm, replace(config, interleaved=interleaved, steps=run.steps), run.out)
     return run.out
