@@ -47,8 +47,10 @@ class PolicyTalks(Dataset):
     about all cells from the start. In the end every other talk is as long as the image is in reach.
     """
 
-    FEATURES, CELLS, LONG = 0.15, 0.3, 0.75
+    FEATURES, CELLS, LONG = 0.1, 0.3, 0.75
     """From which share of the steps on all features are asked about, more cells, and all of them in long talks."""
+    PLACED = 0.25
+    """`FEATURES` of a placed policy, which finds all 36 cells at once, after some hundred steps, or does not at all."""
 
     def __init__(self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.1):
         self.task, self.batch, self.batches, self.seed = replace(config.task, types=config.taught), batch, batches, seed
@@ -62,7 +64,7 @@ class PolicyTalks(Dataset):
         rng, done, cells = np.random.default_rng((self.seed, index)), index / self.batches, self.task.subjects
         first = cells if self.make.config.placed else min(6, cells)
         among = round(np.interp(done, (self.CELLS, self.LONG), (first, cells)))
-        types = ("color",) * 3 if done < self.FEATURES else ()
+        types = ("color",) * 3 if done < (self.PLACED if self.make.config.placed else self.FEATURES) else ()
         sentences = self.most if done > self.LONG and rng.random() < 0.5 else 3
         talks = [self.task.sample(sentences, rng, types, among) for _ in range(self.batch)]
         again = [number for number in range(sentences) if rng.random() < self.interleaved]
