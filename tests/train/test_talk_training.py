@@ -54,7 +54,7 @@ def test_visual_tokens_of_a_placed_policy_learn_to_show_their_cells():
     small = replace(SMALL, placed=True)
     plan = PolicyTalks(small, 4, 10, 0, interleaved=1.0)
     batch = plan[0]
-    assert batch["shown"].shape == (len(batch["pixel_values"]), 9, 3) and len(batch["pixel_values"]) > 4
+    assert batch["shown"].shape == (len(batch["pixel_values"]), 9, 4) and len(batch["pixel_values"]) > 4
     again = len(batch["pixel_values"]) // 4
     assert torch.equal(batch["shown"][0], batch["shown"][again - 1])
     assert torch.equal(batch["pixel_values"][0], batch["pixel_values"][again - 1])

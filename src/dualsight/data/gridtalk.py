@@ -86,8 +86,8 @@ class GridTalk:
 
     @property
     def shown(self) -> tuple[int, ...]:
-        """How many colours, bars and dots a cell can have."""
-        return self.colors, len(BARS), 2
+        """How many colours, bars and dots a cell can have, and places."""
+        return self.colors, len(BARS), 2, self.cells
 
     def sample(self, sentences: int, rng: np.random.Generator, types: Sequence[str] = (), among: int = 0) -> Talk:
         """A grid, its image and questions about it; see `TalkTask.sample`."""

@@ -51,7 +51,7 @@ class PolicyConfig:
     """Of grids whose cells are visual tokens. It begins with what released VLMs bring along. Names of cells and the
     embeddings of positions are the same codes of places (`place_codes`), as words of a pre-trained model know what they
     have in common: to find one of 36 cells is learnt once for all names. And visual tokens are taught to show what is
-    in their cells, as an encoder has learnt before."""
+    in their cells, and which, as an encoder has learnt before."""
     interleaved: float | None = None
     """Share of the delimiters of its pre-training behind which the image stood once more: what is true of a policy that
     met visual tokens amid a text need not be of one that never did. None before it is trained, and in older files."""

@@ -71,7 +71,8 @@ class PolicyTalks(Dataset):
         batch = self.make(talks, rng, again)
         del batch["answers"]
         if self.make.config.placed:
-            shown = np.stack([np.stack([one.content.color, one.content.bar, one.content.dot], -1) for one in talks])
+            where = np.arange(self.visual_tokens)  # else what a token shows drowns where it is
+            shown = np.stack([np.stack([one.color, one.bar, one.dot, where], -1) for one in (t.content for t in talks)])
             batch["shown"] = torch.from_numpy(shown).repeat_interleave(len(batch["pixel_values"]) // self.batch, 0)
         places = np.tile(np.arange(self.visual_tokens), (len(batch["pixel_values"]), 1))
         return batch | {"order": torch.from_numpy(rng.permuted(places, axis=1))}
