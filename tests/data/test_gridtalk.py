@@ -1,5 +1,7 @@
 """Grids, what they look like, and what is asked of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,23 @@ def test_the_same_seed_gives_the_same_talk(talk):
 def test_impossible_tasks_are_refused(wrong):
     with pytest.raises(ValueError, match=r"2 to 6|there are color"):
         GridTalk(**wrong)
+
+
+def test_rows_may_lean_to_a_color():
+    """Then numbers go up to six; other grids of the same seed stay what they are."""
+    leaning = replace(TASK, leaning=1.0)
+
+    def most(task):
+        return [
+            np.bincount(row).max()
+            for seed in range(50)
+            for row in sample_grid(task, np.random.default_rng(seed)).color.reshape(6, 6)
+        ]
+
+    assert np.mean(most(leaning)) > np.mean(most(TASK)) + 1 and max(most(leaning)) == 6 > max(most(TASK))
+    few = replace(TASK, leaning=0.3)
+    same = [
+        np.array_equal(sample_grid(few, np.random.default_rng(s)), sample_grid(TASK, np.random.default_rng(s)))
+        for s in range(100)
+    ]
+    assert 55 < sum(same) < 85

@@ -98,6 +98,9 @@ def test_names_of_a_placed_policy_know_what_their_places_have_in_common():
     assert {int(torch.linalg.matrix_rank(found, rtol=1e-3)) for found in (codes, names, positions)} == {10}
     for found in (names, positions):  # each a linear map of the codes
         assert torch.allclose(codes @ torch.linalg.pinv(codes) @ found, found, atol=1e-4)
+    rows = words[[FULL.index[name] for name in FULL.task.rows]]
+    means = names.view(6, 6, -1).mean(1)
+    assert torch.allclose(rows / rows.std(), means / means.std(), atol=1e-4), "a row's name is what its cells' share"
     apart = torch.cdist(codes, codes)
     assert apart[0, 1] < apart[0, 3] and apart[0, 6] < apart[0, 18] and apart.fill_diagonal_(1).min() > 0.5
     assert torch.linalg.matrix_rank(words) > 60

@@ -49,6 +49,21 @@ def test_a_placed_policy_is_asked_about_all_cells_from_the_start():
     assert last in asked(FULL) and last not in asked(replace(FULL, placed=False))
 
 
+def test_a_placed_policy_is_asked_colors_then_counts_then_everything():
+    plan = PolicyTalks(FULL, 16, 100, 0)
+
+    def said(index):
+        return {FULL.task.vocabulary[word] for word in plan[index]["input_ids"].flatten().tolist()}
+
+    colors, counts, everything = said(14), said(15) | said(44), said(45) | said(46)
+    assert "color" in colors and not {"bar", "row1"} & colors
+    assert {"color", "row1"} <= counts and not {"bar", "first"} & counts
+    assert {"color", "row1", "bar", "dot", "first", "last"} <= everything
+    assert {"five", "six"} & counts, "rows lean to a colour while numbers are learnt"
+    without = PolicyTalks(replace(FULL, taught=("fine",)), 4, 100, 0)
+    assert FULL.index["row1"] not in without[20]["input_ids"], "nothing is asked that is not to be taught"
+
+
 def test_visual_tokens_of_a_placed_policy_learn_to_show_their_cells():
     """Beside the answers; the labels of an image that is shown again stand behind those of the first time."""
     small = replace(SMALL, placed=True)

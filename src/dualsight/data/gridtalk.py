@@ -58,6 +58,9 @@ class GridTalk:
     types: tuple[str, ...] = TYPES
     fillers: int = 3
     """At most so many words between sentences."""
+    leaning: float = 0.0
+    """Share of the grids whose rows lean to a colour, each its own way and more or less. Where all cells are drawn
+    alike a number is nearly always zero, one or two, and a model settles for guessing among these."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.size <= 6 or not 2 <= self.colors <= len(COLORS):
@@ -74,6 +77,11 @@ class GridTalk:
     def names(self) -> list[str]:
         """Of the cells, row by row."""
         return [f"c{number:02d}" for number in range(self.cells)]
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the rows, from the top."""
+        return [f"row{number}" for number in range(self.size)]
 
     @property
     def subjects(self) -> int:
@@ -115,12 +123,16 @@ class Grid(NamedTuple):
 
 
 def sample_grid(task: GridTalk, rng: np.random.Generator) -> Grid:
-    """Every cell at random."""
+    """Every cell at random; see `GridTalk.leaning`."""
     n = task.cells
-    return Grid(
+    grid = Grid(
         rng.integers(task.colors, size=n), rng.integers(len(GROUNDS), size=n), rng.integers(4, size=n),
         rng.integers(2, size=n),
     )  # fmt: skip
+    if not task.leaning or rng.random() >= task.leaning:
+        return grid
+    to, much = (np.repeat(row, task.size) for row in (rng.integers(task.colors, size=task.size), rng.random(task.size)))
+    return grid._replace(color=np.where(rng.random(n) < much, to, grid.color))
 
 
 def render(grid: Grid, size: int, rng: np.random.Generator) -> Frame:
@@ -158,7 +170,7 @@ def ask(kind: str, cell: int, grid: Grid, task: GridTalk, rng: np.random.Generat
         feature = ("bar", "dot")[int(rng.integers(2))]
     if kind == "count":  # some of the colours need not be there
         color = int(rng.integers(task.colors)) if rng.random() < 0.3 else grid.color[cell]
-        subject, feature = f"row{cell // task.size}", list(COLORS)[color]
+        subject, feature = task.rows[cell // task.size], list(COLORS)[color]
     return question(kind, (subject, feature), subject, truth(kind, feature, cell, grid, task), cell)
 
 

@@ -50,8 +50,8 @@ class PolicyConfig:
     placed: bool = False
     """Of grids whose cells are visual tokens. It begins with what released VLMs bring along. Names of cells and the
     embeddings of positions are the same codes of places (`place_codes`), as words of a pre-trained model know what they
-    have in common: to find one of 36 cells is learnt once for all names. And visual tokens are taught to show what is
-    in their cells, and which, as an encoder has learnt before."""
+    have in common: to find one of 36 cells is learnt once for all names. A row's name is the mean of its cells'. And
+    visual tokens are taught to show what is in their cells, and which, as an encoder has learnt before."""
     interleaved: float | None = None
     """Share of the delimiters of its pre-training behind which the image stood once more: what is true of a policy that
     met visual tokens amid a text need not be of one that never did. None before it is trained, and in older files."""
@@ -127,10 +127,12 @@ def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGen
     if config.placed:
         assert isinstance(config.task, GridTalk)
         codes, words = place_codes(config.task.size), cast(torch.nn.Embedding, vlm.get_input_embeddings()).weight
-        names = [config.index[name] for name in config.task.names]
+        rows = codes.unflatten(0, (config.task.size, -1)).mean(1)  # of what is in a row
+        rows = rows / rows.square().mean().sqrt()
+        names = [config.index[name] for name in (*config.task.names, *config.task.rows)]
         with torch.no_grad():
             positions[0, -len(codes) :] = POSITIONS * _spread(codes, positions.shape[-1])
-            words[names] = words.std() * _spread(codes, words.shape[-1])
+            words[names] = words.std() * _spread(torch.cat([codes, rows]), words.shape[-1])
     return vlm
 
 

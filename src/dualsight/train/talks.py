@@ -44,16 +44,21 @@ class PolicyTalks(Dataset):
     Three questions in view of the image, first about the ``color`` of its first six cells, then about all features of
     these, then about more and more cells: to find a cell by its name is learnt in a hundred steps from few names and
     one feature, and not in several hundred from all at once. Of a ``placed`` policy, which learns all names at once,
-    about all cells from the start. In the end every other talk is as long as the image is in reach.
+    about all cells from the start; and it learns to count before it is asked about all features, from grids half of
+    which have rows that lean to a colour. In the end every other talk is as long as the image is in reach.
     """
 
     FEATURES, CELLS, LONG = 0.1, 0.3, 0.75
     """From which share of the steps on all features are asked about, more cells, and all of them in long talks."""
-    PLACED = 0.25
-    """`FEATURES` of a placed policy, which finds all 36 cells at once, after some hundred steps, or does not at all."""
+    PLACED = ((0.15, ("color",)), (0.45, ("color", "count", "count")))
+    """Until which share of the steps a placed policy is asked what. It finds all 36 cells at once, after some hundred
+    steps of one feature, or does not at all; to count takes as many of little else."""
+    LEANING = 0.5
+    """See `GridTalk.leaning`."""
 
     def __init__(self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.1):
         self.task, self.batch, self.batches, self.seed = replace(config.task, types=config.taught), batch, batches, seed
+        self.lessons = self.PLACED if config.placed else ((self.FEATURES, ("color",)),)
         self.interleaved, self.most = interleaved, config.reach // (SENTENCE + config.task.fillers)
         self.make, self.visual_tokens = TalkBatch(config), config.visual_tokens
 
@@ -64,9 +69,12 @@ class PolicyTalks(Dataset):
         rng, done, cells = np.random.default_rng((self.seed, index)), index / self.batches, self.task.subjects
         first = cells if self.make.config.placed else min(6, cells)
         among = round(np.interp(done, (self.CELLS, self.LONG), (first, cells)))
-        types = ("color",) * 3 if done < (self.PLACED if self.make.config.placed else self.FEATURES) else ()
+        lesson = next((asked for until, asked in self.lessons if done < until), self.task.types)
+        task = replace(self.task, types=tuple(kind for kind in lesson if kind in self.task.types) or self.task.types)
+        if isinstance(task, GridTalk) and self.make.config.placed and done >= self.lessons[0][0]:
+            task = replace(task, leaning=self.LEANING)
         sentences = self.most if done > self.LONG and rng.random() < 0.5 else 3
-        talks = [self.task.sample(sentences, rng, types, among) for _ in range(self.batch)]
+        talks = [task.sample(sentences, rng, among=among) for _ in range(self.batch)]
         again = [number for number in range(sentences) if rng.random() < self.interleaved]
         batch = self.make(talks, rng, again)
         del batch["answers"]
