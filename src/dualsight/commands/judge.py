@@ -208,8 +208,8 @@ def study(
         scale: of the number of training steps.
         models: of decoupling, unified, encoders and generators: what is trained is kept here, and shared by studies
             that name the same folder.
-        bf16: of the same: compute in bfloat16.
-        compiled: of the same: compile the blocks that learn.
+        bf16: of the same and memory: compute in bfloat16.
+        compiled: of those that `models` is of: compile the blocks that learn.
         policy: of memory and forgetting: an output of `train policy`, in place of training one.
         size: of memory: see `train policy`; full by default. Of forgetting: small (by default) or full.
         interleaved: of memory and forgetting: see `train policy`.
@@ -222,19 +222,23 @@ def study(
     """
     import importlib
 
+    from dualsight.inference.talk_vlm import SIZES
     from dualsight.studies import answers, forgetting, janus_memory, memory, navigator_memory
     from dualsight.studies.study import Budget, run
+    from dualsight.train.talks import steps_of
 
     out = out or Path("runs") / f"study-{name}"
     seeds = seeds or [0, 1, 2][: 3 if name in ("memory", "janus-memory", "answers") else 2]
     if name == "memory":
-        steps = (max(1, round(scale * number)) for number in (1200, 800, 60))
-        memory.run(out, seeds, size or "full", policy, interleaved, *steps, talks, data)
+        size = size or "full"
+        steps = (max(1, round(scale * number)) for number in (steps_of(SIZES[size]), 800, 60))
+        memory.run(out, seeds, size, policy, interleaved, *steps, talks, data, bf16)
     elif name == "forgetting":
         if size == "house":
             raise ValueError("the lessons of forgetting are about grids: --size small or --size full")
         config = forgetting.POLICIES[size or "small"]
-        forgetting.run(out, seeds, forgetting.Budget().scaled(scale), config, policy, interleaved)
+        budget = forgetting.Budget(policy_steps=steps_of(config)).scaled(scale)
+        forgetting.run(out, seeds, budget, config, policy, interleaved)
     elif name == "answers":
         if not (vlm and data and test):
             raise ValueError("say who learns what and is asked what: --vlm FOLDER --data FILE --test FILE")

@@ -14,7 +14,7 @@ def policy(
     out: Path,
     size: Literal["small", "full", "house"] = "full",
     data: Path | None = None,
-    steps: PositiveInt = 1200,
+    steps: PositiveInt | None = None,
     batch: PositiveInt = 64,
     learning_rate: float = 2e-3,
     interleaved: float = 0.1,
@@ -27,7 +27,7 @@ def policy(
         out: checkpoints, and the model at the end. The same command resumes.
         size: small is a grid of nine cells of which only colours are asked; house talks about pictures of houses.
         data: these pictures, the folder of `data views`.
-        steps: of the optimiser.
+        steps: of the optimiser; 4000 for size full, 1200 for others.
         batch: talks per step and process.
         learning_rate: its peak.
         interleaved: share of questions behind which the image is shown once more.
@@ -37,14 +37,14 @@ def policy(
     from dataclasses import replace
 
     from dualsight.inference.talk_vlm import SIZES, with_views
-    from dualsight.train.talks import policy_run, pretrain_policy
+    from dualsight.train.talks import policy_run, pretrain_policy, steps_of
 
     config = SIZES[size]
     if size == "house" and not data:
         raise ValueError("say where the pictures are: --data FOLDER, which `dualsight data views` wrote")
     if data:
         config = replace(config, task=with_views(config.task, data))
-    run = policy_run(out, steps, batch=batch, learning_rate=learning_rate, bf16=bf16, seed=seed)
+    run = policy_run(out, steps or steps_of(config), batch=batch, learning_rate=learning_rate, bf16=bf16, seed=seed)
     pretrain_policy(config, run, interleaved)
 
 
@@ -63,6 +63,7 @@ def memory(
     share: float = 0.5,
     relook: bool = True,
     seeded: bool = True,
+    bf16: bool = False,
     seed: int = 0,
 ) -> None:
     """Warm start of a memory: right answers, through memories put into them. Talks teach where to look in the image
@@ -84,6 +85,7 @@ def memory(
         share: of an answer's delimiters behind which memory is put, with data.
         relook: a short memory begins as a pooled second look; false is the paper's former alone.
         seeded: what goes into a former starts from the queries, too; false starts it as in the paper.
+        bf16: compute in bfloat16, where the processor has it.
         seed: of weights, order and places.
     """
     from dataclasses import replace
@@ -98,7 +100,7 @@ def memory(
 
     chosen: tuple[Any, ...] = KINDS if kinds == "both" else (kinds,)
     sizes = given(queries=queries, short=short, long=long, width=width, relook=relook, seeded=seeded)
-    settings = given(batch=batch, learning_rate=learning_rate, seed=seed)
+    settings = given(batch=batch, learning_rate=learning_rate, bf16=bf16, seed=seed)
     task = task_of(vlm, data, "exact", seed)
     if data is None or is_views(data):
         run = talks.memory_run(out, steps, **settings)

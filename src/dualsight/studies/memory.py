@@ -20,6 +20,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -54,6 +55,7 @@ from dualsight.train.talks import (
     pretrain_policy,
     soft_prompt,
     soft_prompt_of,
+    steps_of,
     tune,
     warm_start,
 )
@@ -181,21 +183,24 @@ def run(
     size: Size = "full",
     policy: Path | None = None,
     interleaved: float = 0.1,
-    policy_steps: int = 1200,
+    policy_steps: int | None = None,
     steps: int = 800,
     reward_steps: int = 60,
     talks: int = 256,
     data: Path | None = None,
+    bf16: bool = False,
 ) -> dict:
     """Train what there is not yet, play every arm, say what held. Everything is kept under ``out``.
 
     Args:
         policy: this one in place of one that is trained; ``size``, ``interleaved`` and ``policy_steps`` are its own.
         interleaved: of the policy's pre-training (see `pretrain_policy`); 0 never shows it an image amid a text.
+        policy_steps: as many as a policy of this size needs by default.
         steps: of each warm start, and of whatever else learns from the same talks.
         reward_steps: of each stage of GRPO.
         talks: of each arm and seed.
         data: pictures of houses to learn from (``dualsight data views``), for a policy that talks about these.
+        bf16: of all that is not trained by rewards.
 
     Returns:
         The content of ``results.json``.
@@ -205,18 +210,19 @@ def run(
         ValueError: the policy talks about houses and there are no pictures, or about grids and there are.
     """
     _with_pictures(load_policy(policy)[1] if policy else SIZES[size], data)  # before anything is written
-    settings: dict[str, Any] = {"steps": steps, "reward_steps": reward_steps, "talks": talks}
+    settings: dict[str, Any] = {"steps": steps, "reward_steps": reward_steps, "talks": talks, "bf16": bf16}
     if data:
         settings["data"] = sha256(*shards_in(data, "views"))
+    policy_steps = policy_steps or steps_of(SIZES[size])
     which = {"size": size, "interleaved": interleaved, "steps": policy_steps}
     check_settings(out, {"policy": {"weights": weights_sha256(policy)} if policy else which, **settings})
-    policy = policy or policy_of(out / "policy", SIZES[size], interleaved, policy_steps, data)
+    policy = policy or policy_of(out / "policy", SIZES[size], interleaved, policy_steps, data, bf16)
     config = load_policy(policy, data)[1]
     rows: Rows = {}
     curves: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         folder = out / f"seed{seed}"
-        folders = _learn(policy, folder, steps, reward_steps, seed, data)
+        folders = _learn(policy, folder, steps, reward_steps, seed, data, bf16)
         views = _test_views(folder / "views", seed, config)
         for arm in ARMS:
             path = folder / f"{arm.replace(' ', '-')}.json"
@@ -237,7 +243,14 @@ def run(
     return conclude(STUDY, out, rows, {"policy": described(policy), "seeds": list(seeds), **settings}, further)
 
 
-def policy_of(folder: Path, config: PolicyConfig, interleaved: float, steps: int, data: Path | None = None) -> Path:
+def policy_of(
+    folder: Path,
+    config: PolicyConfig,
+    interleaved: float,
+    steps: int,
+    data: Path | None = None,
+    bf16: bool = False,
+) -> Path:
     """Train a policy, unless that was done; returns its folder.
 
     Raises:
@@ -245,7 +258,7 @@ def policy_of(folder: Path, config: PolicyConfig, interleaved: float, steps: int
     """
     config = _with_pictures(config, data)
     if not (folder / "config.json").exists():
-        pretrain_policy(config, policy_run(folder, steps, seed=0), interleaved)
+        pretrain_policy(config, policy_run(folder, steps, bf16=bf16, seed=0), interleaved)
     return folder
 
 
@@ -280,19 +293,22 @@ def _test_views(folder: Path, seed: int, config: PolicyConfig) -> Path | None:
     return folder
 
 
-def _learn(policy: Path, out: Path, steps: int, reward_steps: int, seed: int, data: Path | None) -> dict[str, Path]:
+def _learn(
+    policy: Path, out: Path, steps: int, reward_steps: int, seed: int, data: Path | None, bf16: bool
+) -> dict[str, Path]:
     """All that learns, from the same talks in as many steps: where each is, and the policy."""
+    settings = partial(memory_run, steps=steps, bf16=bf16, seed=seed)
     found = {"policy": policy, "warm": out / "memory", "former": out / "former", "soft": out / "soft-prompt"}
     for who, config in (("warm", MEMORY), ("former", replace(MEMORY, relook=False))):
         if not (found[who] / "config.json").exists():
-            warm_start(policy, config, memory_run(found[who], steps, seed=seed), views=data)
+            warm_start(policy, config, settings(found[who]), views=data)
     if not (found["soft"] / "config.json").exists():
-        soft_prompt(policy, MEMORY, memory_run(found["soft"], steps, seed=seed), data)
+        soft_prompt(policy, MEMORY, settings(found["soft"]), data)
     for who, rate in TUNED.items():
         found[who] = out / who
         if not (found[who] / "config.json").exists():
             rank = matched_rank(policy) if who == "lora" else 0
-            tune(policy, memory_run(found[who], steps, learning_rate=rate, seed=seed), (), rank, data)
+            tune(policy, settings(found[who], learning_rate=rate), (), rank, data)
     memory = found["warm"]
     for stage, _, _ in STAGES:
         found[stage] = memory = reward(policy, memory, out / f"stage-{stage}", stage, reward_steps, seed, data)

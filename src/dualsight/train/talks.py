@@ -271,7 +271,12 @@ def soft_prompt_of(memory: VisMem) -> list[nn.Parameter]:
     return [*memory.constant.values(), memory.tokens.rows]
 
 
-def policy_run(out: Path, steps: int = 1200, **changes: Any) -> Run:
+def steps_of(config: PolicyConfig) -> int:
+    """Steps that such a policy needs, in batches of 64."""
+    return 4000 if config.placed else 1200
+
+
+def policy_run(out: Path, steps: int, **changes: Any) -> Run:
     """Settings with which a policy is trained; ``changes`` replace them."""
     return replace(Run(out, steps, learning_rate=2e-3, batch=64, matrices=LAYERS, warmup=0.1), **changes)
 
