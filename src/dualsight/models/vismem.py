@@ -17,10 +17,12 @@ memories are formed, so that one pass over it gives the logits of its roll-out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
@@ -333,24 +335,68 @@ class VisMem(nn.Module):
         """
         mode = content if isinstance(content, Mode) else Mode.parse(content)
         stream = Stream(self, mode, input_ids, attention_mask.bool(), prompt, vision, seed, 1, latents, looks)
-        positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
-        calls = self.tokens.calls(input_ids[:, prompt:]).any(0)
-        cuts = [prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), input_ids.shape[1]]
-        cuts = sorted({min(cut, input_ids.shape[1]) for cut in cuts})
-        cache, logits, start = DynamicCache(config=self.vlm.config.get_text_config()), [], 0
+        read = self._reader(input_ids, attention_mask, vision)
         with self.reading(stream):
-            for end in cuts:
-                outputs = self.vlm(
+            return read(DynamicCache(config=self.vlm.config.get_text_config()), [0, *self._cuts(input_ids, prompt)])
+
+    @torch.no_grad()
+    def score_each(
+        self,
+        input_ids: Int[Tensor, "B L"],
+        attention_mask: Int[Tensor, "B L"],
+        prompt: int,
+        contents: Iterable[str | Mode],
+        **vision: Any,
+    ) -> Iterator[Float[Tensor, "B T W"]]:
+        """`score` for one content after the other, from the first token on that calls a memory: what stands before it
+        is read once.
+
+        Raises:
+            ValueError: nothing calls one.
+        """
+        cuts = self._cuts(input_ids, prompt)
+        calls = self.tokens.calls(input_ids[:, prompt:]).any(0).nonzero()[:, 0]
+        if not len(calls):
+            raise ValueError("no memory is called behind the prompt: nothing differs between contents")
+        first = prompt + int(calls[0])
+        stream = Stream(self, Mode(), input_ids, attention_mask.bool(), prompt, vision)
+        read = self._reader(input_ids, attention_mask, vision)
+        cache = DynamicCache(config=self.vlm.config.get_text_config())
+        with self.reading(stream):
+            read(cache, [0, *(cut for cut in cuts if cut < first), first])
+        for content in contents:
+            branch = stream.branch(content if isinstance(content, Mode) else Mode.parse(content))
+            with self.reading(branch):
+                logits = read(deepcopy(cache), [first, *(cut for cut in cuts if cut > first)])
+            yield logits
+
+    def _cuts(self, input_ids: Int[Tensor, "B L"], prompt: int) -> list[int]:
+        """Where pieces of sequences end: the prompt, every column that calls a memory, and the last one."""
+        calls, length = self.tokens.calls(input_ids[:, prompt:]).any(0), input_ids.shape[1]
+        cuts = [prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), length]
+        return sorted({min(cut, length) for cut in cuts})
+
+    def _reader(
+        self, input_ids: Int[Tensor, "B L"], attention_mask: Int[Tensor, "B L"], vision: Mapping[str, Any]
+    ) -> Callable[[DynamicCache, Sequence[int]], Tensor]:
+        """What reads these sequences piece by piece, between the given columns, and returns their logits."""
+        positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
+
+        def read(cache: DynamicCache, cuts: Sequence[int]) -> Tensor:
+            logits = [
+                self.vlm(
                     input_ids=input_ids[:, start:end],
                     attention_mask=attention_mask[:, :end],
                     position_ids=positions[..., start:end],
                     past_key_values=cache,
                     use_cache=True,
                     **(vision if start == 0 else {}),
-                )
-                logits.append(outputs.logits)
-                start = end
-        return torch.cat(logits, 1)
+                ).logits
+                for start, end in pairwise(cuts)
+            ]
+            return torch.cat(logits, 1)
+
+        return read
 
     @torch.no_grad()
     def fit_whitening(self, input_ids: Int[Tensor, "B L"], attention_mask: Int[Tensor, "B L"], **vision: Any) -> None:
@@ -531,6 +577,15 @@ class Stream:
         if blind and content in ("wrong-image", "swapped", "pooled", "seen"):
             raise ValueError(f"memory={content!r} needs an image in every row; there is none in {blind}")
 
+    def branch(self, mode: Mode) -> Stream:
+        """Another stream that has read the same so far, and goes on with another mode."""
+        other = copy(self)
+        other._check(mode.content)
+        other.mode = mode
+        other.segment, other.waiting, other.invocations = [*self.segment], [*self.waiting], [*self.invocations]
+        other._pieces, other._placeholders = [*self._pieces], [*self._placeholders]
+        return other
+
     # --- hooks, in the order of a pass ----------------------------------------------------------------------------
 
     def looks(self, tower: nn.Module, arguments: tuple, keywords: dict) -> None:
@@ -564,9 +619,9 @@ class Stream:
 
     def hides(self, text: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict] | None:
         """The decoder is called: hidden latents keep their places, but are no more there than padding is."""
+        self._placeholders.append(self._piece_ids == self.memory.tokens.placeholder)
         if self.mode.content != "hidden":
             return None
-        self._placeholders.append(self._piece_ids == self.memory.tokens.placeholder)
         hidden, mask = torch.cat(self._placeholders, 1), keywords["attention_mask"]
         if not isinstance(mask, Tensor) or mask.shape != hidden.shape:
             raise ValueError(

@@ -4,7 +4,7 @@ A language model that is to read N latents is best served, at first, by N differ
 cover a share of the image, whatever the question is, and once they are sharp no gradient leads away from them. So a
 second look is first taught which single visual token would have helped, before it is taught by what is said:
 
-    t_j = softmax_j log p(answer | every latent is visual token j)      no gradient; one reading of the VLM for each j
+    t_j = softmax_j log p(answer | every latent is visual token j)      no gradient; what follows is read for each j
     loss = - mean over latents n of  sum_j t_j log a_nj                 a: the weights of `memory.latent.Relook`
 """
 
@@ -36,13 +36,13 @@ def usefulness(
     """
     seen = memory.parts.shows(input_ids).sum(1)
     calls = prompt + memory.tokens.calls(input_ids[0, prompt:]).nonzero()[:, 0]
-    found = []
-    for token in range(int(seen.max())):
-        alone = Mode(content="seen", token=token)
-        logits = memory.score(input_ids, attention_mask, prompt, alone, **vision)
-        said = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-        said = said.masked_fill(labels == IGNORE, 0.0)
-        parts = [part.sum(1) for part in said.tensor_split(calls.cpu(), dim=1)[1:]]  # behind each call, up to the next
+    first, found = int(calls[0]), []
+    alone = (Mode(content="seen", token=token) for token in range(int(seen.max())))
+    for logits in memory.score_each(input_ids, attention_mask, prompt, alone, **vision):
+        behind = labels[:, first:]
+        said = logits.log_softmax(-1).gather(-1, behind.clamp(min=0)[..., None])[..., 0]
+        said = said.masked_fill(behind == IGNORE, 0.0)
+        parts = [part.sum(1) for part in said.tensor_split((calls - first).cpu(), dim=1)[1:]]  # up to the next call
         found.append(torch.stack(parts, 1))
     odds = torch.stack(found, -1)
     beyond = torch.arange(odds.shape[-1], device=seen.device) >= seen[:, None, None]
