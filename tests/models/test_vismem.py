@@ -151,6 +151,26 @@ def test_what_stands_before_the_first_memory_is_read_once_for_all_contents(memor
         next(memory.score_each(batch["input_ids"], batch["attention_mask"], prompt - 1, ["zero"], **vision_of(batch)))
 
 
+@pytest.mark.parametrize("family", ["internvl"])
+def test_memories_before_the_one_that_learns_get_no_gradients(memory, vlm, batch):
+    """The logits are the same; of two memories of different kinds only the second one's former is trained."""
+    written = [memory.written(kind) for kind in ("short", "long")]
+    said = torch.tensor([[7, *written[0], 8, 9, *written[1], 10]]).expand(2, -1)
+    sequences, prompt = torch.cat([batch["input_ids"], said], 1), batch["input_ids"].shape[1]
+    there = torch.cat([batch["attention_mask"], torch.ones_like(said)], 1)
+    second = prompt + 1 + len(written[0]) + 2
+    assert sequences[0, second] == memory.tokens.begin[1]
+    whole = memory.score(sequences, there, prompt, **vision_of(batch))
+    later = memory.score(sequences, there, prompt, learn=second, **vision_of(batch))
+    torch.testing.assert_close(later, whole, atol=1e-5, rtol=0)
+    later[:, -2].square().sum().backward()
+    short, long = (
+        sum(float(p.grad.abs().sum()) for p in former.parameters() if p.grad is not None)
+        for former in (memory.short, memory.long)
+    )
+    assert short == 0 < long
+
+
 def test_each_row_is_as_it_is_alone(memory, family, batch):
     """The rows call different memories at different steps; each equals its lone run."""
     sequences, _ = rollout(memory, batch, seed=5)

@@ -321,6 +321,7 @@ class VisMem(nn.Module):
         seed: int = 0,
         latents: Latents | None = None,
         looks: list[Float[Tensor, "R N V"]] | None = None,
+        learn: int = 0,
         **vision: Any,
     ) -> Float[Tensor, "B L W"]:
         """Logits of whole sequences with their memories, as in the roll-out that said them; differentiable in the
@@ -331,13 +332,15 @@ class VisMem(nn.Module):
             content: a mode that says what the latents are; when memory is called stands in the ids.
             latents: may change what enters, such as to what entered in a roll-out.
             looks: is given the weights of every second look, call by call.
+            learn: a column behind the prompt; what stands before it, memories among it, is read without gradients.
             vision: pixel values and what comes with them, for the stock model.
         """
         mode = content if isinstance(content, Mode) else Mode.parse(content)
         stream = Stream(self, mode, input_ids, attention_mask.bool(), prompt, vision, seed, 1, latents, looks)
         read = self._reader(input_ids, attention_mask, vision)
         with self.reading(stream):
-            return read(DynamicCache(config=self.vlm.config.get_text_config()), [0, *self._cuts(input_ids, prompt)])
+            cuts = [0, *self._cuts(input_ids, prompt, learn)]
+            return read(DynamicCache(config=self.vlm.config.get_text_config()), cuts, learn)
 
     @torch.no_grad()
     def score_each(
@@ -370,30 +373,31 @@ class VisMem(nn.Module):
                 logits = read(deepcopy(cache), [first, *(cut for cut in cuts if cut > first)])
             yield logits
 
-    def _cuts(self, input_ids: Int[Tensor, "B L"], prompt: int) -> list[int]:
-        """Where pieces of sequences end: the prompt, every column that calls a memory, and the last one."""
+    def _cuts(self, input_ids: Int[Tensor, "B L"], prompt: int, learn: int = 0) -> list[int]:
+        """Where pieces of sequences end: the prompt, before ``learn``, after every call, the last column."""
         calls, length = self.tokens.calls(input_ids[:, prompt:]).any(0), input_ids.shape[1]
-        cuts = [prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), length]
+        cuts = [max(prompt, learn), prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), length]
         return sorted({min(cut, length) for cut in cuts})
 
     def _reader(
         self, input_ids: Int[Tensor, "B L"], attention_mask: Int[Tensor, "B L"], vision: Mapping[str, Any]
-    ) -> Callable[[DynamicCache, Sequence[int]], Tensor]:
+    ) -> Callable[..., Tensor]:
         """What reads these sequences piece by piece, between the given columns, and returns their logits."""
         positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
 
-        def read(cache: DynamicCache, cuts: Sequence[int]) -> Tensor:
-            logits = [
-                self.vlm(
-                    input_ids=input_ids[:, start:end],
-                    attention_mask=attention_mask[:, :end],
-                    position_ids=positions[..., start:end],
-                    past_key_values=cache,
-                    use_cache=True,
-                    **(vision if start == 0 else {}),
-                ).logits
-                for start, end in pairwise(cuts)
-            ]
+        def read(cache: DynamicCache, cuts: Sequence[int], learn: int = 0) -> Tensor:
+            logits = []
+            for start, end in pairwise(cuts):
+                with torch.set_grad_enabled(torch.is_grad_enabled() and start >= learn):
+                    outputs = self.vlm(
+                        input_ids=input_ids[:, start:end],
+                        attention_mask=attention_mask[:, :end],
+                        position_ids=positions[..., start:end],
+                        past_key_values=cache,
+                        use_cache=True,
+                        **(vision if start == 0 else {}),
+                    )
+                logits.append(outputs.logits)
             return torch.cat(logits, 1)
 
         return read

@@ -40,7 +40,7 @@ def usefulness(
     alone = (Mode(content="seen", token=token) for token in range(int(seen.max())))
     for logits in memory.score_each(input_ids, attention_mask, prompt, alone, **vision):
         behind = labels[:, first:]
-        said = logits.log_softmax(-1).gather(-1, behind.clamp(min=0)[..., None])[..., 0]
+        said = logits.float().log_softmax(-1).gather(-1, behind.clamp(min=0)[..., None])[..., 0]
         said = said.masked_fill(behind == IGNORE, 0.0)
         parts = [part.sum(1) for part in said.tensor_split((calls - first).cpu(), dim=1)[1:]]  # up to the next call
         found.append(torch.stack(parts, 1))
@@ -51,5 +51,5 @@ def usefulness(
 
 def lesson_loss(looks: list[Float[Tensor, "B N V"]], told: Float[Tensor, "B calls V"]) -> Float[Tensor, ""]:
     """The loss above: cross-entropy of every look of every latent, call by call."""
-    weights = torch.stack(looks, 1)
+    weights = torch.stack(looks, 1).float()
     return -(told[:, :, None] * weights.clamp(min=1e-9).log()).sum(-1).mean()

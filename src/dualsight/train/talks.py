@@ -222,15 +222,9 @@ class MemoryTraining(nn.Module):
     ) -> dict[str, Tensor]:
         memory, looks = self.memory, []
         inputs = (input_ids, attention_mask, int(prompt))
-        left = int(memory.tokens.calls(input_ids[0]).sum())
-
-        def only_the_last(rows: list[int], latents: Tensor) -> Tensor:
-            nonlocal left
-            left -= 1
-            return latents.detach() if left else latents
-
+        last = int(memory.tokens.calls(input_ids[0]).nonzero()[-1])
         with memory.builder.centre.by_batch(len(input_ids)):
-            logits = memory.score(*inputs, latents=only_the_last, looks=looks, pixel_values=pixel_values)
+            logits = memory.score(*inputs, looks=looks, learn=last, pixel_values=pixel_values)
         learnt = labels != IGNORE
         right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
         if lesson and looks:
