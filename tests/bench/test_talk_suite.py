@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dualsight.bench import talks as suite
 from dualsight.bench.provenance import weights_sha256
 from dualsight.bench.talks import (
     Played,
@@ -155,6 +156,24 @@ def test_memory_is_called_where_the_model_says_so(memory):
         memory.tokens.heads.copy_(before)
     assert {one.call for one in often} <= {None, "long"}
     assert all(sum(one.call is not None for one in often if one.talk == talk) <= 8 for talk in range(4))
+
+
+def test_calls_that_are_decided_at_once_are_those_that_are_decided_one_by_one(memory, monkeypatch):
+    made, mode, between = talks(16, 9), Mode.parse("learned"), [1] * 9
+    before, passes, decide = memory.tokens.heads.detach().clone(), [], suite._decided
+    with torch.no_grad():
+        memory.tokens.heads.copy_(2 * torch.randn(before.shape, generator=torch.Generator().manual_seed(2)))
+    slow: list[dict] = [{} for _ in made]
+    for index in range(9):
+        found = decide(memory, SMALL, made, between, slow, range(index, index + 1), mode, 3)
+        slow = [row | new for row, new in zip(slow, found, strict=True)]
+    monkeypatch.setattr(suite, "_decided", lambda *given: passes.append(1) or decide(*given))
+    rng = np.random.default_rng(0)
+    assert suite._called(memory, SMALL, made, between, range(9), mode, False, 3, rng) == slow
+    memory.tokens.heads.data.copy_(before)
+    called = [kind for row in slow for kind in row.values()]
+    assert {"short", "long"} == set(called) and 20 < len(called) < 130, "some call, of either kind, and some do not"
+    assert len(passes) < 9, "fewer passes than questions"
 
 
 def test_figures():

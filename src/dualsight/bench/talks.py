@@ -136,20 +136,26 @@ def _called(
     words: int,
     rng: np.random.Generator,
 ) -> list[dict[int, Kind]]:
-    """Which memory each talk calls at which questions."""
+    """Which memory each talk calls at which questions.
+
+    What the model itself would call depends on the calls before. All questions are decided at once, given the calls
+    that were decided last, until nothing changes: after ``n`` passes the first ``n`` decisions are what they are one by
+    one, and mostly all of them are after a few.
+    """
     calls: list[dict[int, Kind]] = [{} for _ in talks]
-    for index in asked:
-        if mode.decision == "forced":
+    if mode.decision == "forced":
+        for index in asked:
             for row, talk in zip(calls, talks, strict=True):
                 if needed and talk.sentences[index].subject < 0:
                     continue
                 if rng.random() < mode.share:
                     row[index] = mode.kinds[int(rng.integers(len(mode.kinds)))]
-        elif mode.decision == "learned":
-            decided = _decide(memory, config, talks, between, calls, index, mode, words)
-            for row, kind in zip(calls, decided, strict=True):
-                if kind is not None:
-                    row[index] = kind
+    elif mode.decision == "learned":
+        for _ in range(len(asked) + 1):
+            decided = _decided(memory, config, talks, between, calls, asked, mode, words)
+            if decided == calls:
+                break
+            calls = decided
     return calls
 
 
@@ -191,33 +197,35 @@ def _read(
     return memory.score(ids, there, len(config.image), mode, seed, pixel_values=pixels)
 
 
-def _decide(
+def _decided(
     memory: VisMem,
     config: PolicyConfig,
     talks: Sequence[Talk],
     between: Sequence[int],
     calls: Sequence[dict[int, Kind]],
-    index: int,
+    asked: range,
     mode: Mode,
     words: int,
-) -> list[Kind | None]:
-    """What the model itself says behind the delimiter of question ``index``: greedily, as ``generate`` would."""
+) -> list[dict[int, Kind]]:
+    """What the model itself says behind the delimiter of every question, greedily, as ``generate`` would, where it has
+    called ``calls`` before."""
     rows, ends = [], []
     for talk, row in zip(talks, calls, strict=True):
         ids, answers = _row(memory, config, talk, between, row, words)
-        ends.append(answers[index] - 2)  # behind the delimiter
-        rows.append(ids[: ends[-1]])
+        written = [len(memory.written(row[index])) if index in row else 0 for index in asked]
+        ends.append([answers[index] - 2 - count for index, count in zip(asked, written, strict=True)])  # delimiters'
+        rows.append(ids)
     logits = _read(memory, config, talks, rows, mode, 0)
-    last = logits[torch.arange(len(rows)), torch.tensor(ends) - 1]
+    last = logits[torch.arange(len(rows))[:, None], torch.tensor(ends) - 1]  # (talks, questions, W)
     open_ = [kind for kind in KINDS if kind in mode.kinds]
-    begins = torch.stack([last[:, memory.tokens.begin_of(kind)] for kind in open_], -1)
-    others = last[:, : memory.tokens.first].max(-1).values
+    begins = torch.stack([last[..., memory.tokens.begin_of(kind)] for kind in open_], -1)
+    others = last[..., : memory.tokens.first].max(-1).values
     best, which = begins.max(-1)
-    full = [len(row) >= memory.config.max_invocations for row in calls]
-    return [
-        open_[kind] if said and not spent else None
-        for kind, said, spent in zip(which.tolist(), (best > others).tolist(), full, strict=True)
-    ]
+    decided: list[dict[int, Kind]] = []
+    for said, kinds in zip((best > others).tolist(), which.tolist(), strict=True):
+        wanted = {index: open_[kind] for index, kind, called in zip(asked, kinds, said, strict=True) if called}
+        decided.append(dict(list(wanted.items())[: memory.config.max_invocations]))
+    return decided
 
 
 @torch.no_grad()
