@@ -39,7 +39,9 @@ def talks(count, sentences, task=SMALL.task):
 
 def test_answers_stand_where_the_labels_say(memory):
     made = talks(3, 4)
-    batch = TalkBatch(SMALL, memory)(made, np.random.default_rng(1), again=[1], calls=[Call(2, "long")])
+    batch = TalkBatch(SMALL, memory)(
+        made, np.random.default_rng(1), again={1: SMALL.visual_tokens}, calls=[Call(2, "long")]
+    )
     for row, talk in zip(range(3), made, strict=True):
         for column, sentence in zip(batch["answers"].tolist(), talk.sentences, strict=True):
             assert VOCABULARY[batch["input_ids"][row, column]] == sentence.words[6]

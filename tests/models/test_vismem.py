@@ -685,6 +685,21 @@ def test_queries_are_centred_by_their_batch_while_it_is_learnt_and_by_averages_a
     torch.testing.assert_close(centring(queries[:1]), centring(queries)[:1])
 
 
+@pytest.mark.parametrize("family", ["internvl", "qwen2_5_vl"])
+@pytest.mark.parametrize("rows", ["image", "delimiters"])
+def test_latents_arrive_as_an_image_does(vlm, batch, rows):
+    """Begins and ends start as the tokens around images, or as in the paper."""
+    memory = remember(vlm, replace(CONFIG, rows=rows, noise=0.0))
+    table, ids = vlm.get_input_embeddings().weight, batch["input_ids"][0]
+    like = table[list(ANY)].mean(0)
+    memory.fit_rows(torch.tensor([[7, 8, 9]]))
+    torch.testing.assert_close(memory.tokens.rows, like.expand(4, -1), msg="no image, nothing to start from")
+    memory.fit_rows(batch["input_ids"])
+    places = memory.parts.shows(ids).nonzero()[:, 0]
+    around = table[ids[torch.stack([places[0] - 1, places[-1] + 1]).repeat(2)]]
+    torch.testing.assert_close(memory.tokens.rows, around if rows == "image" else like.expand(4, -1))
+
+
 def test_calls_are_made_as_likely_as_asked(vlm, batch):
     memory = remember(vlm)
     there = batch["attention_mask"]

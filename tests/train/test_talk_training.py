@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dualsight.checkpoints.vismem import load_memory
+from dualsight.data.talks import MARK
 from dualsight.inference.talk_vlm import FULL, SMALL, load_policy, new_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
@@ -38,6 +39,22 @@ def test_the_image_is_shown_again_now_and_then():
     images = [len(plan[index]["pixel_values"]) // 2 for index in range(12)]
     assert min(images) == 1 < max(images)
     assert {len(PolicyTalks(SMALL, 2, 40, 0, interleaved=0.0)[index]["pixel_values"]) for index in range(8)} == {2}
+
+
+def test_an_image_that_is_shown_again_is_so_in_any_number_of_its_tokens():
+    """Of a placed policy; what enters are tokens of that image, and for others all of them."""
+    for config, most in ((SMALL, 1), (replace(SMALL, placed=True), 5)):
+        plan = PolicyTalks(config, 2, 40, 0, interleaved=0.7)
+        batches = [plan[index] for index in range(12)]
+        for batch in batches:
+            shown = (batch["input_ids"] == MARK["<seen>"]).sum(1).tolist()
+            images = len(batch["kept"]) // 2
+            assert shown == [int(batch["kept"][row * images :][:images].sum()) for row in range(2)]
+            assert batch["kept"][0] == batch["kept"][images] == 9, "the first time it is whole"
+        again = {int(count) for batch in batches for count in batch["kept"]}
+        assert len(again) >= most and again <= set(range(1, 10))
+        loss = PolicyTraining(new_policy(config), config.task.shown if config.placed else ())(**batches[0])["loss"]
+        assert loss.isfinite()
 
 
 def test_a_placed_policy_is_asked_about_all_cells_from_the_start():

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -50,8 +51,10 @@ class PolicyConfig:
     placed: bool = False
     """Of grids whose cells are visual tokens. It begins with what released VLMs bring along. Names of cells and the
     embeddings of positions are the same codes of places (`place_codes`), as words of a pre-trained model know what they
-    have in common: to find one of 36 cells is learnt once for all names. A row's name is the mean of its cells'. And
-    visual tokens are taught to show what is in their cells, and which, as an encoder has learnt before."""
+    have in common: to find one of 36 cells is learnt once for all names. A row's name is the mean of its cells'. Visual
+    tokens are taught to show what is in their cells, and which, as an encoder has learnt before. And where the image is
+    shown once more, it is in any number of its tokens, as images amid a text have: of one number only, what was asked
+    is found behind it by counting, and behind four latents it is not."""
     interleaved: float | None = None
     """Share of the delimiters of its pre-training behind which the image stood once more: what is true of a policy that
     met visual tokens amid a text need not be of one that never did. None before it is trained, and in older files."""
@@ -170,7 +173,7 @@ class TalkBatch:
         self,
         talks: Sequence[Talk],
         rng: np.random.Generator,
-        again: Sequence[int] = (),
+        again: Mapping[int, int] = MappingProxyType({}),
         calls: Sequence[Call] = (),
         learn: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
@@ -178,12 +181,13 @@ class TalkBatch:
         columns of the answers.
 
         Args:
-            again: sentences behind whose delimiter the image is shown once more.
+            again: sentences behind whose delimiter the image is shown once more, and how many of its tokens.
             calls: memories, one at most behind a delimiter.
             learn: sentences of which is learnt what stands behind the delimiter, up to the answer; all by default.
         """
         between = gaps(self.config.task, len(talks[0].sentences), rng)
-        inserted: dict[int, list[int]] = dict.fromkeys(again, self.config.image)
+        begin, *seen, end = self.config.image
+        inserted: dict[int, list[int]] = {number: [begin, *seen[:count], end] for number, count in again.items()}
         for call in calls:
             assert self.memory is not None
             inserted[call.sentence] = self.memory.written(call.kind)
@@ -196,7 +200,7 @@ class TalkBatch:
             labels[:, said.start - 1 : said.stop - 1] = ids[:, said]
         pixels = torch.stack([prepared(talk.image) for talk in talks])
         if again:  # one picture for each place, row by row
-            pixels = pixels.repeat_interleave(1 + len(set(again)), 0)
+            pixels = pixels.repeat_interleave(1 + len(again), 0)
         return {
             "input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, "pixel_values": pixels,
             "answers": torch.tensor(answers),

@@ -91,7 +91,10 @@ class VisMemConfig:
     max_invocations: int = 8
     """Of one row."""
     noise: float = 1e-3
-    """Spread of the new tokens around the delimiter that they start from, in shares of its row's own."""
+    """Spread of the new tokens around what they start from, in shares of its row's own."""
+    rows: Literal["image", "delimiters"] = "image"
+    """What the rows of the four tokens start from (`fit_rows`): what stands around images, so that latents arrive as an
+    image does; or, as in the paper, delimiters, behind which a frozen model goes on as if nothing had been shown."""
     encoder: Literal["pre-norm"] = "pre-norm"
     """The query builder's; the paper's equations have another residual than either norm."""
     dropout: float = 0.0
@@ -411,6 +414,20 @@ class VisMem(nn.Module):
         seen, said = stream.states()
         self.builder.whiten_v.fit(seen)
         self.builder.whiten_h.fit(said)
+
+    @torch.no_grad()
+    def fit_rows(self, input_ids: Int[Tensor, "B L"]) -> None:
+        """Have the rows of begins and ends start from what mostly stands before and behind images in these sequences,
+        once, before training. Where there are no images, or ``config.rows`` says so, they stay like delimiters."""
+        shows = self.parts.shows(input_ids)
+        before = input_ids[:, :-1][shows[:, 1:] & ~shows[:, :-1]]
+        behind = input_ids[:, 1:][shows[:, :-1] & ~shows[:, 1:]]
+        if self.config.rows != "image" or not len(before) or not len(behind):
+            return
+        rows, table = self.tokens.rows, self.vlm.get_input_embeddings().weight
+        marks = table[[int(before.mode().values), int(behind.mode().values)] * len(KINDS)].to(rows)
+        like = table[list(self.delimiters)].float().mean(0).to(rows)
+        rows.add_(marks - like)
 
     @torch.no_grad()
     def fit_calls(

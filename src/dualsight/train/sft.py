@@ -180,17 +180,18 @@ def train(
     run: Run,
     further: bool = False,
 ) -> Path:
-    """What all warm starts share: whitening before the training; behind it what "constant" memory is, and heads that
-    call memory now and then.
+    """What all warm starts share: whitening and rows before the training; behind it what "constant" memory is, and
+    heads that call memory now and then.
 
     Args:
         training: what `fit` trains, around ``memory``.
         examples: batches with memories of one kind each.
         seen: a batch without memories.
-        further: the memory has been trained before, and its whitening with it.
+        further: the memory has been trained before, with its own whitening.
     """
     if not further:
         memory.fit_whitening(**inputs_of(seen, memory.vlm.device))
+        memory.fit_rows(seen["input_ids"].to(memory.vlm.device))
     fit(training, plan, run)
     fit_constant(memory, examples)
     memory.fit_calls(**inputs_of(seen, memory.vlm.device))

@@ -75,9 +75,12 @@ class PolicyTalks(Dataset):
             task = replace(task, leaning=self.LEANING)
         sentences = self.most if done > self.LONG and rng.random() < 0.5 else 3
         talks = [task.sample(sentences, rng, among=among) for _ in range(self.batch)]
-        again = [number for number in range(sentences) if rng.random() < self.interleaved]
+        again = {number: self.visual_tokens for number in range(sentences) if rng.random() < self.interleaved}
+        if self.make.config.placed:
+            again = {number: int(rng.integers(1, self.visual_tokens + 1)) for number in again}
         batch = self.make(talks, rng, again)
         del batch["answers"]
+        batch["kept"] = torch.tensor([self.visual_tokens, *again.values()]).repeat(self.batch)
         if self.make.config.placed:
             where = np.arange(self.visual_tokens)  # else what a token shows drowns where it is
             shown = np.stack([np.stack([one.color, one.bar, one.dot, where], -1) for one in (t.content for t in talks)])
@@ -109,6 +112,7 @@ class PolicyTraining(nn.Module):
         labels: Tensor,
         pixel_values: Tensor,
         order: Tensor,
+        kept: Tensor,
         shown: Tensor | None = None,
     ) -> dict[str, Tensor]:
         learnt, model = labels != IGNORE, self.vlm.model
@@ -119,7 +123,7 @@ class PolicyTraining(nn.Module):
                 F.cross_entropy(head(seen).mT, what) for head, what in zip(self.heads, shown.unbind(-1), strict=True)
             ]
             told["shown_loss"] = torch.stack(losses).mean()
-        seen = seen.take_along_dim(order[..., None], 1)
+        seen = seen.take_along_dim(order[..., None], 1)[torch.arange(seen.shape[1], device=seen.device) < kept[:, None]]
         embedded = model.get_input_embeddings()(input_ids)
         embedded = embedded.masked_scatter((input_ids == MARK["<seen>"])[..., None], seen.to(embedded.dtype))
         text = model.language_model(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False)
@@ -346,6 +350,7 @@ def soft_prompt(policy: Path, config: VisMemConfig, run: Run, views: Path | None
     for latents in memory.constant.values():
         nn.init.normal_(latents, std=size)
     plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed)
+    memory.fit_rows(torch.tensor([of_policy.image]))
     fit(SoftPromptTraining(memory), plan, run)
     if is_main_process():
         save_memory(memory, run.out)
