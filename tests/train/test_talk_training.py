@@ -77,8 +77,20 @@ def test_a_placed_policy_is_asked_colors_then_counts_then_everything():
     assert {"color", "row1"} <= counts and not {"bar", "first"} & counts
     assert {"color", "row1", "bar", "dot", "first", "last"} <= everything
     assert {"five", "six"} & counts, "rows lean to a colour while numbers are learnt"
-    without = PolicyTalks(replace(FULL, taught=("fine",)), 4, 100, 0)
-    assert FULL.index["row1"] not in without[20]["input_ids"], "nothing is asked that is not to be taught"
+
+
+def test_what_is_not_taught_is_asked_but_its_answers_are_not_learnt():
+    batch, words = PolicyTalks(FULL, 64, 100, 0)[60], FULL.task.vocabulary
+    learnt = {words[label] for label in batch["labels"].unique().tolist() if label != IGNORE}
+    asked = {words[word] for word in batch["input_ids"].unique().tolist()}
+    assert "kind" in asked and {"c00", ":", "red", "flat", "two"} <= learnt
+    kinds, colons = FULL.index["kind"], FULL.index[":"]
+    rows, columns = (batch["input_ids"] == kinds).nonzero().T
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        behind = batch["input_ids"][row, column:].tolist()
+        colon = column + behind.index(colons)
+        assert batch["labels"][row, colon] == IGNORE, "which kind it is"
+        assert batch["labels"][row, colon - 1] == colons, "how a sentence goes on"
 
 
 def test_visual_tokens_of_a_placed_policy_learn_to_show_their_cells():

@@ -38,7 +38,7 @@ class PolicyConfig:
 
     task: GridTalk | HouseTalk = field(default_factory=GridTalk)
     taught: tuple[str, ...] = ("color", "fine", "count", "text")
-    """Questions of its pre-training. It is not told which kind a colour and a bar make: memory has to be."""
+    """Questions of its pre-training. It is asked, but not told which kind a colour and a bar make: memory has to be."""
     merge: int = 2
     """Patches a side of what a visual token shows."""
     vision_width: int = 96
@@ -51,10 +51,11 @@ class PolicyConfig:
     placed: bool = False
     """Of grids whose cells are visual tokens. It begins with what released VLMs bring along. Names of cells and the
     embeddings of positions are the same codes of places (`place_codes`), as words of a pre-trained model know what they
-    have in common: to find one of 36 cells is learnt once for all names. A row's name is the mean of its cells'. Visual
-    tokens are taught to show what is in their cells, and which, as an encoder has learnt before. And where the image is
-    shown once more, it is in any number of its tokens, as images amid a text have: of one number only, what was asked
-    is found behind it by counting, and behind four latents it is not."""
+    have in common, read or said: to find one of 36 cells is learnt once for all names, and so is to tell from hidden
+    states which one is asked about. A row's name is the mean of its cells'. Visual tokens are taught to show what is in
+    their cells, and which, as an encoder has learnt before. And where the image is shown once more, it is in any number
+    of its tokens, as images amid a text have: of one number only, what was asked is found behind it by counting, and
+    behind four latents it is not."""
     interleaved: float | None = None
     """Share of the delimiters of its pre-training behind which the image stood once more: what is true of a policy that
     met visual tokens amid a text need not be of one that never did. None before it is trained, and in older files."""
@@ -129,13 +130,16 @@ def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGen
     torch.nn.init.normal_(positions, std=POSITIONS)
     if config.placed:
         assert isinstance(config.task, GridTalk)
-        codes, words = place_codes(config.task.size), cast(torch.nn.Embedding, vlm.get_input_embeddings()).weight
+        codes = place_codes(config.task.size)
         rows = codes.unflatten(0, (config.task.size, -1)).mean(1)  # of what is in a row
         rows = rows / rows.square().mean().sqrt()
         names = [config.index[name] for name in (*config.task.names, *config.task.rows)]
         with torch.no_grad():
             positions[0, -len(codes) :] = POSITIONS * _spread(codes, positions.shape[-1])
-            words[names] = words.std() * _spread(torch.cat([codes, rows]), words.shape[-1])
+            named = _spread(torch.cat([codes, rows]), config.width)
+            for table in (vlm.get_input_embeddings(), vlm.get_output_embeddings()):  # read or said
+                words = cast(torch.nn.Embedding | torch.nn.Linear, table).weight
+                words[names] = words.std() * named
     return vlm
 
 

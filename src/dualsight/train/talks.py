@@ -45,7 +45,8 @@ class PolicyTalks(Dataset):
     these, then about more and more cells: to find a cell by its name is learnt in a hundred steps from few names and
     one feature, and not in several hundred from all at once. Of a ``placed`` policy, which learns all names at once,
     about all cells from the start; and it learns to count before it is asked about all features, from grids half of
-    which have rows that lean to a colour. In the end every other talk is as long as the image is in reach.
+    which have rows that lean to a colour. Questions that it is not ``taught`` are asked with the others; of these it
+    learns how a sentence goes on, but not the answer. In the end every other talk is as long as the image is in reach.
     """
 
     FEATURES, CELLS, LONG = 0.1, 0.3, 0.75
@@ -57,7 +58,8 @@ class PolicyTalks(Dataset):
     """See `GridTalk.leaning`."""
 
     def __init__(self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.1):
-        self.task, self.batch, self.batches, self.seed = replace(config.task, types=config.taught), batch, batches, seed
+        types = tuple(dict.fromkeys((*config.taught, *config.task.types)))
+        self.task, self.batch, self.batches, self.seed = replace(config.task, types=types), batch, batches, seed
         self.lessons = self.PLACED if config.placed else ((self.FEATURES, ("color",)),)
         self.interleaved, self.most = interleaved, config.reach // (SENTENCE + config.task.fillers)
         self.make, self.visual_tokens = TalkBatch(config), config.visual_tokens
@@ -70,7 +72,10 @@ class PolicyTalks(Dataset):
         first = cells if self.make.config.placed else min(6, cells)
         among = round(np.interp(done, (self.CELLS, self.LONG), (first, cells)))
         lesson = next((asked for until, asked in self.lessons if done < until), self.task.types)
-        task = replace(self.task, types=tuple(kind for kind in lesson if kind in self.task.types) or self.task.types)
+        taught = self.make.config.taught
+        if not set(lesson) & set(taught):
+            lesson = self.task.types
+        task = replace(self.task, types=tuple(kind for kind in lesson if kind in self.task.types))
         if isinstance(task, GridTalk) and self.make.config.placed and done >= self.lessons[0][0]:
             task = replace(task, leaning=self.LEANING)
         sentences = self.most if done > self.LONG and rng.random() < 0.5 else 3
@@ -79,7 +84,9 @@ class PolicyTalks(Dataset):
         if self.make.config.placed:
             again = {number: int(rng.integers(1, self.visual_tokens + 1)) for number in again}
         batch = self.make(talks, rng, again)
-        del batch["answers"]
+        answers = batch.pop("answers")
+        told = torch.tensor([[sentence.type in taught for sentence in talk.sentences] for talk in talks])
+        batch["labels"][:, answers - 1] = batch["labels"][:, answers - 1].where(told, IGNORE)
         batch["kept"] = torch.tensor([self.visual_tokens, *again.values()]).repeat(self.batch)
         if self.make.config.placed:
             where = np.arange(self.visual_tokens)  # else what a token shows drowns where it is
