@@ -100,6 +100,8 @@ def test_names_of_a_placed_policy_know_what_their_places_have_in_common():
     assert {int(torch.linalg.matrix_rank(found, rtol=1e-3)) for found in (codes, names, positions)} == {10}
     for found in (names, positions):  # each a linear map of the codes
         assert torch.allclose(codes @ torch.linalg.pinv(codes) @ found, found, atol=1e-4)
+    said = vlm.get_output_embeddings().weight[[FULL.index[name] for name in FULL.task.names]]
+    assert torch.allclose(said / said.std(), names / names.std(), atol=1e-4), "said as they are read"
     rows = words[[FULL.index[name] for name in FULL.task.rows]]
     means = names.view(6, 6, -1).mean(1)
     assert torch.allclose(rows / rows.std(), means / means.std(), atol=1e-4), "a row's name is what its cells' share"

@@ -135,7 +135,8 @@ def test_what_was_rolled_out_has_the_same_logits_when_read_at_once(memory, batch
 def test_what_stands_before_the_first_memory_is_read_once_for_all_contents(memory, vlm, batch):
     """Each content says what it says when all is read for it, after whatever was read for others."""
     sequences, _ = rollout(memory, batch)
-    prompt, contents = batch["input_ids"].shape[1], ["zero", "learned", "hidden", "swapped", "constant", "learned"]
+    prompt = batch["input_ids"].shape[1]
+    contents = ["zero", "learned", "hidden", "swapped", "noise", "noise", "constant", "learned"]
     there = torch.cat([batch["attention_mask"], torch.ones_like(sequences[:, prompt:])], 1)
     first = prompt + int(memory.tokens.calls(sequences[:, prompt:]).any(0).nonzero()[0])
     read = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -139,8 +140,8 @@ def _called(
     """Which memory each talk calls at which questions.
 
     What the model itself would call depends on the calls before. All questions are decided at once, given the calls
-    that were decided last, until nothing changes: after ``n`` passes the first ``n`` decisions are what they are one by
-    one, and mostly all of them are after a few.
+    that were decided last, until nothing changes: after ``n`` passes at least the first ``n`` decisions are what they
+    are one by one.
     """
     calls: list[dict[int, Kind]] = [{} for _ in talks]
     if mode.decision == "forced":
@@ -224,7 +225,7 @@ def _decided(
     decided: list[dict[int, Kind]] = []
     for said, kinds in zip((best > others).tolist(), which.tolist(), strict=True):
         wanted = {index: open_[kind] for index, kind, called in zip(asked, kinds, said, strict=True) if called}
-        decided.append(dict(list(wanted.items())[: memory.config.max_invocations]))
+        decided.append(dict(islice(wanted.items(), memory.config.max_invocations)))
     return decided
 
 

@@ -208,8 +208,8 @@ def study(
         scale: of the number of training steps.
         models: of decoupling, unified, encoders and generators: what is trained is kept here, and shared by studies
             that name the same folder.
-        bf16: of the same and memory: compute in bfloat16.
-        compiled: of those that `models` is of: compile the blocks that learn.
+        bf16: of the same, and of memory: compute in bfloat16.
+        compiled: of decoupling, unified, encoders and generators: compile the blocks that learn.
         policy: of memory and forgetting: an output of `train policy`, in place of training one.
         size: of memory: see `train policy`; full by default. Of forgetting: small (by default) or full.
         interleaved: of memory and forgetting: see `train policy`.

@@ -143,8 +143,8 @@ class Mode:
     """Which one."""
 
     @classmethod
-    def parse(cls, text: str) -> Mode:
-        """Words, or several of them joined by ``+``: ``always+short+noise``.
+    def parse(cls, text: str | Mode) -> Mode:
+        """Words, or several of them joined by ``+``: ``always+short+noise``. A mode stays what it is.
 
         ==================  =======================================================================================
         ``off``             the stock model
@@ -165,6 +165,8 @@ class Mode:
         Raises:
             ValueError: another word, or a share that is none.
         """
+        if isinstance(text, Mode):
+            return text
         changes: dict[str, Any] = {}
         for word in text.split("+"):
             name, _, number = word.partition(":")
@@ -338,8 +340,9 @@ class VisMem(nn.Module):
             learn: a column behind the prompt; what stands before it, memories among it, is read without gradients.
             vision: pixel values and what comes with them, for the stock model.
         """
-        mode = content if isinstance(content, Mode) else Mode.parse(content)
-        stream = Stream(self, mode, input_ids, attention_mask.bool(), prompt, vision, seed, 1, latents, looks)
+        stream = Stream(
+            self, Mode.parse(content), input_ids, attention_mask.bool(), prompt, vision, seed, 1, latents, looks
+        )
         read = self._reader(input_ids, attention_mask, vision)
         with self.reading(stream):
             cuts = [0, *self._cuts(input_ids, prompt, learn)]
@@ -371,7 +374,7 @@ class VisMem(nn.Module):
         with self.reading(stream):
             read(cache, [0, *(cut for cut in cuts if cut < first), first])
         for content in contents:
-            branch = stream.branch(content if isinstance(content, Mode) else Mode.parse(content))
+            branch = stream.branch(Mode.parse(content))
             with self.reading(branch):
                 logits = read(deepcopy(cache), [first, *(cut for cut in cuts if cut > first)])
             yield logits
@@ -602,7 +605,7 @@ class Stream:
         """Another stream that has read the same so far, and goes on with another mode."""
         other = copy(self)
         other._check(mode.content)
-        other.mode = mode
+        other.mode, other._rng = mode, self._rng.clone_state()
         other.segment, other.waiting, other.invocations = [*self.segment], [*self.waiting], [*self.invocations]
         other._pieces, other._placeholders = [*self._pieces], [*self._placeholders]
         return other

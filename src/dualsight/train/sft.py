@@ -190,11 +190,12 @@ def train(
         further: the memory has been trained before, with its own whitening.
     """
     if not further:
-        memory.fit_whitening(**inputs_of(seen, memory.vlm.device))
-        memory.fit_rows(seen["input_ids"].to(memory.vlm.device))
+        read = inputs_of(seen, memory.vlm.device)
+        memory.fit_whitening(**read)
+        memory.fit_rows(read["input_ids"])
     fit(training, plan, run)
     fit_constant(memory, examples)
-    memory.fit_calls(**inputs_of(seen, memory.vlm.device))
+    memory.fit_calls(**inputs_of(seen, memory.vlm.device))  # training may have moved it
     if is_main_process():
         save_memory(memory, run.out)
     return run.out

@@ -69,26 +69,24 @@ class PolicyTalks(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng, done, cells = np.random.default_rng((self.seed, index)), index / self.batches, self.task.subjects
-        first = cells if self.make.config.placed else min(6, cells)
+        placed, taught = self.make.config.placed, self.make.config.taught
+        first = cells if placed else min(6, cells)
         among = round(np.interp(done, (self.CELLS, self.LONG), (first, cells)))
-        lesson = next((asked for until, asked in self.lessons if done < until), self.task.types)
-        taught = self.make.config.taught
-        if not set(lesson) & set(taught):
-            lesson = self.task.types
-        task = replace(self.task, types=tuple(kind for kind in lesson if kind in self.task.types))
-        if isinstance(task, GridTalk) and self.make.config.placed and done >= self.lessons[0][0]:
+        lesson = next((asked for until, asked in self.lessons if done < until), ())
+        task = replace(self.task, types=tuple(kind for kind in lesson if kind in taught) or self.task.types)
+        if isinstance(task, GridTalk) and placed and done >= self.lessons[0][0]:
             task = replace(task, leaning=self.LEANING)
         sentences = self.most if done > self.LONG and rng.random() < 0.5 else 3
         talks = [task.sample(sentences, rng, among=among) for _ in range(self.batch)]
         again = {number: self.visual_tokens for number in range(sentences) if rng.random() < self.interleaved}
-        if self.make.config.placed:
+        if placed:
             again = {number: int(rng.integers(1, self.visual_tokens + 1)) for number in again}
         batch = self.make(talks, rng, again)
         answers = batch.pop("answers")
         told = torch.tensor([[sentence.type in taught for sentence in talk.sentences] for talk in talks])
         batch["labels"][:, answers - 1] = batch["labels"][:, answers - 1].where(told, IGNORE)
         batch["kept"] = torch.tensor([self.visual_tokens, *again.values()]).repeat(self.batch)
-        if self.make.config.placed:
+        if placed:
             where = np.arange(self.visual_tokens)  # else what a token shows drowns where it is
             shown = np.stack([np.stack([one.color, one.bar, one.dot, where], -1) for one in (t.content for t in talks)])
             batch["shown"] = torch.from_numpy(shown).repeat_interleave(len(batch["pixel_values"]) // self.batch, 0)
