@@ -132,26 +132,6 @@ def test_what_was_rolled_out_has_the_same_logits_when_read_at_once(memory, batch
     torch.testing.assert_close(score(memory, sequences, batch), logits, atol=1e-5, rtol=0)
 
 
-def test_what_stands_before_the_first_memory_is_read_once_for_all_contents(memory, vlm, batch):
-    """Each content says what it says when all is read for it, after whatever was read for others."""
-    sequences, _ = rollout(memory, batch)
-    prompt = batch["input_ids"].shape[1]
-    contents = ["zero", "learned", "hidden", "swapped", "noise", "noise", "constant", "learned"]
-    there = torch.cat([batch["attention_mask"], torch.ones_like(sequences[:, prompt:])], 1)
-    first = prompt + int(memory.tokens.calls(sequences[:, prompt:]).any(0).nonzero()[0])
-    read = []
-    handle = memory.parts.text.register_forward_hook(lambda text, inputs, outputs: read.append(outputs[0].shape[1]))
-    found = list(memory.score_each(sequences, there, prompt, contents, **vision_of(batch)))
-    handle.remove()
-    one_by_one = [memory.score(sequences, there, prompt, content, **vision_of(batch)) for content in contents]
-    for ours, whole in zip(found, one_by_one, strict=True):
-        torch.testing.assert_close(ours, whole[:, first:], atol=1e-5, rtol=0)
-    assert not torch.allclose(found[0], found[1], atol=1e-3) and torch.equal(found[1], found[-1])
-    assert sum(read) == first + len(contents) * (sequences.shape[1] - first)
-    with pytest.raises(ValueError, match="no memory is called"):
-        next(memory.score_each(batch["input_ids"], batch["attention_mask"], prompt - 1, ["zero"], **vision_of(batch)))
-
-
 @pytest.mark.parametrize("family", ["internvl"])
 def test_memories_before_the_one_that_learns_get_no_gradients(memory, vlm, batch):
     """The logits are the same; of two memories of different kinds only the second one's former is trained."""

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from dualsight.inference.talk_vlm import SMALL, Call, TalkBatch, new_policy
-from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
-from dualsight.train.distillation import lesson_loss, usefulness
+from dualsight.train.distillation import leaning, lesson_loss
 
 CONFIG = VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4)
 
@@ -19,44 +18,64 @@ def memory() -> VisMem:
 
 
 @pytest.fixture(scope="module")
-def batch(memory):
+def shown():
+    """Talks whose image is shown again behind the last delimiter, up to the answer, and the answer."""
+    rng = np.random.default_rng(0)
+    batch = TalkBatch(SMALL)([SMALL.task.sample(4, rng) for _ in range(3)], rng, again={3: SMALL.visual_tokens})
+    end = int(batch["answers"][3])
+    return {
+        "input_ids": batch["input_ids"][:, :end],
+        "answer": batch["input_ids"][:, end],
+        "pixel_values": batch["pixel_values"],
+    }
+
+
+def test_what_an_answer_leans_on_is_the_squared_gradient_of_its_logit(memory, shown):
+    """By hand: visual tokens are put in, and the second image's are differentiated with respect to."""
+    told = leaning(memory, **shown)
+    assert told.shape == (3, SMALL.visual_tokens) and (told >= 0).all()
+    torch.testing.assert_close(told.sum(-1), torch.ones(3))
+    vlm, ids = memory.vlm, shown["input_ids"]
+    seen = torch.stack(list(vlm.model.get_image_features(pixel_values=shown["pixel_values"]).pooler_output))
+    again = seen[1::2].detach().requires_grad_()
+    places = memory.parts.shows(ids).nonzero()[:, 1].view(3, 2, -1)
+    embedded = vlm.get_input_embeddings()(ids).detach()
+    for row in range(3):
+        embedded[row, places[row, 0]] = seen[2 * row].detach()
+        embedded[row, places[row, 1]] = again[row]
+    logits = vlm.lm_head(vlm.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, -1])
+    logits.gather(1, shown["answer"][:, None]).sum().backward()
+    squares = again.grad.square().sum(-1)
+    torch.testing.assert_close(told, squares / squares.sum(1, keepdim=True), rtol=1e-4, atol=1e-6)
+
+
+def test_the_teacher_leaves_the_model_as_it_was(memory, shown):
+    leaning(memory, **shown)
+    assert all(p.grad is None for p in memory.parameters())
+    assert not memory.parts.text.layers[0]._forward_pre_hooks
+
+
+def test_images_that_a_teacher_cannot_compare_are_refused(memory, shown):
+    shorter = shown["input_ids"].clone()
+    shorter[0, int((shorter[0] == memory.parts.image_token).nonzero()[-1])] = 5
+    with pytest.raises(ValueError, match=r"as many tokens; they have \[8, 9, 9\]"):
+        leaning(memory, **shown | {"input_ids": shorter})
+    with pytest.raises(ValueError, match="has to end with an image"):
+        leaning(memory, torch.full((2, 4), 5), torch.tensor([1, 1]))
+
+
+def test_the_lesson_is_the_cross_entropy_of_the_last_look_by_hand():
+    looks = [torch.zeros(2, 1, 2), torch.tensor([[[0.5, 0.5], [0.25, 0.75]], [[0.9, 0.1], [0.9, 0.1]]])]
+    told = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    assert float(lesson_loss(looks, told)) == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2), "one row is told"
+    assert float(lesson_loss(looks, torch.zeros(2, 2))) == 0
+
+
+def test_a_look_learns_where_to_look(memory):
     rng = np.random.default_rng(0)
     talks = [SMALL.task.sample(4, rng) for _ in range(3)]
-    batch = TalkBatch(SMALL, memory)(talks, rng, calls=[Call(1, "short"), Call(3, "short")], learn=[1, 3])
-    del batch["answers"]
-    return batch
-
-
-def test_a_token_is_as_useful_as_the_answer_is_likely_behind_it_alone(memory, batch):
-    """By hand for the second memory; what is said behind the first does not count there."""
-    told = usefulness(memory, prompt=len(SMALL.image), **batch)
-    assert told.shape == (3, 2, SMALL.visual_tokens)
-    torch.testing.assert_close(told.sum(-1), torch.ones(3, 2))
-    vlm, ids, odds = memory.vlm, batch["input_ids"], []
-    seen = torch.stack(list(vlm.model.get_image_features(pixel_values=batch["pixel_values"]).pooler_output))
-    said = (batch["labels"][0] != IGNORE).nonzero()[-3:, 0]  # name, colon and answer behind the second
-    with torch.no_grad():
-        for token in range(SMALL.visual_tokens):
-            known = vlm.get_input_embeddings()(ids.clamp(max=memory.tokens.first - 1))
-            embedded = memory.tokens.embed(ids, known).masked_scatter(memory.parts.shows(ids)[..., None], seen)
-            embedded[ids == memory.tokens.placeholder] = seen[:, token].repeat_interleave(
-                2 * memory.latents("short"), 0
-            )
-            hidden = vlm.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-            likely = vlm.lm_head(hidden[:, said]).log_softmax(-1)
-            odds.append(likely.gather(2, batch["labels"][:, said, None])[..., 0].sum(1))
-    # The head says <short> and <long>, too, which takes the same from every token's odds only if they are never said.
-    torch.testing.assert_close(told[:, 1], torch.stack(odds, -1).softmax(-1), rtol=0.02, atol=2e-3)
-
-
-def test_the_lesson_is_the_cross_entropy_of_every_look_by_hand():
-    looks = [torch.tensor([[[0.5, 0.5], [0.25, 0.75]]])]
-    told = torch.tensor([[[1.0, 0.0]]])
-    assert float(lesson_loss(looks, told)) == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2)
-
-
-def test_a_look_learns_where_to_look(memory, batch):
-    told = torch.nn.functional.one_hot(torch.tensor([[0, 1], [2, 3], [4, 5]]), SMALL.visual_tokens).float()
+    batch = TalkBatch(SMALL, memory)(talks, rng, calls=[Call(1, "short"), Call(3, "short")])
+    told = torch.nn.functional.one_hot(torch.tensor([1, 3, 5]), SMALL.visual_tokens).float()
     optimiser = torch.optim.AdamW([p for p in memory.parameters() if p.requires_grad], 1e-2)
     inputs = (batch["input_ids"], batch["attention_mask"], len(SMALL.image))
     for _ in range(30):
@@ -67,4 +86,4 @@ def test_a_look_learns_where_to_look(memory, batch):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert torch.stack(looks, 1).argmax(-1).tolist() == [[[0, 0], [1, 1]], [[2, 2], [3, 3]], [[4, 4], [5, 5]]]
+    assert looks[-1].argmax(-1).tolist() == [[1, 1], [3, 3], [5, 5]]

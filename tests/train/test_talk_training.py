@@ -116,7 +116,24 @@ def test_memories_are_lone_and_looks_are_taught_before_there_are_many(batches=20
     calls = [int(torch.isin(plan[i]["input_ids"][0], torch.tensor(memory.tokens.begin)).sum()) for i in range(batches)]
     assert calls[:13] == [1] * 13 and max(calls[13:]) > 3
     assert all((plan[index]["labels"] != IGNORE).sum() == 6 for index in range(batches))  # of the last one only
-    assert [bool(plan[index]["lesson"]) for index in range(batches)] == [True] * 10 + [False] * 10
+    short = MemoryTalks(SMALL, memory, 2, batches, 0, ("short",))
+    assert ["answer" in short[index] for index in range(batches)] == [True] * 10 + [False] * 10
+    assert not any("answer" in MemoryTalks(SMALL, memory, 2, batches, 0, ("long",))[index] for index in range(batches))
+
+
+def test_a_lesson_has_the_same_talk_with_the_image_in_the_place_of_the_memory():
+    """And says which questions the image has to be looked at for."""
+    memory = VisMem(new_policy(FULL), [6], CONFIG)
+    batch = MemoryTalks(FULL, memory, 12, 10, 0, ("short",))[0]
+    visual, ours = list(FULL.image), memory.written("short")
+    texts = [FULL.index[word] for word in ("first", "last")]
+    for row in range(12):
+        ids, again = batch["input_ids"][row].tolist(), batch["shown_again"][row].tolist()
+        start = ids.index(ours[0])
+        assert again == ids[:start] + visual + ids[start + len(ours) :]
+        assert batch["labels"][row, -1] == batch["answer"][row]
+        assert batch["in_image"][row] == (ids[start + len(ours)] not in texts)
+    assert batch["in_image"].any() and not batch["in_image"].all()
 
 
 def test_a_memory_learns_the_answer_behind_it():

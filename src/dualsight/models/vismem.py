@@ -17,9 +17,8 @@ memories are formed, so that one pass over it gives the logits of its roll-out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -36,10 +35,8 @@ from dualsight.memory.vlms import Anatomy, anatomy
 
 Kind = Literal["short", "long"]
 KINDS: tuple[Kind, ...] = ("short", "long")
-Content = Literal[
-    "own", "wrong-image", "wrong-question", "noise", "constant", "zero", "swapped", "hidden", "pooled", "seen"
-]
-CONTENTS = tuple(content for content in get_args(Content) if content not in ("own", "seen"))
+Content = Literal["own", "wrong-image", "wrong-question", "noise", "constant", "zero", "swapped", "hidden", "pooled"]
+CONTENTS = tuple(content for content in get_args(Content) if content != "own")
 """Words of `Mode.parse` for what is put in the place of memory."""
 Latents = Callable[[list[int], Float[Tensor, "R N D"]], Float[Tensor, "R N D"]]
 """Rows and the latents that were formed for them -> what enters in their place."""
@@ -138,9 +135,6 @@ class Mode:
     """Of delimiters at which memory is forced."""
     kinds: tuple[Kind, ...] = KINDS
     content: Content = "own"
-    """``seen``: one visual token, in the place of every latent; not a word of ``parse``."""
-    token: int = 0
-    """Which one."""
 
     @classmethod
     def parse(cls, text: str | Mode) -> Mode:
@@ -343,57 +337,11 @@ class VisMem(nn.Module):
         stream = Stream(
             self, Mode.parse(content), input_ids, attention_mask.bool(), prompt, vision, seed, 1, latents, looks
         )
-        read = self._reader(input_ids, attention_mask, vision)
-        with self.reading(stream):
-            cuts = [0, *self._cuts(input_ids, prompt, learn)]
-            return read(DynamicCache(config=self.vlm.config.get_text_config()), cuts, learn)
-
-    @torch.no_grad()
-    def score_each(
-        self,
-        input_ids: Int[Tensor, "B L"],
-        attention_mask: Int[Tensor, "B L"],
-        prompt: int,
-        contents: Iterable[str | Mode],
-        **vision: Any,
-    ) -> Iterator[Float[Tensor, "B T W"]]:
-        """`score` for one content after the other, from the first token on that calls a memory: what stands before it
-        is read once.
-
-        Raises:
-            ValueError: nothing calls one.
-        """
-        cuts = self._cuts(input_ids, prompt)
-        calls = self.tokens.calls(input_ids[:, prompt:]).any(0).nonzero()[:, 0]
-        if not len(calls):
-            raise ValueError("no memory is called behind the prompt: nothing differs between contents")
-        first = prompt + int(calls[0])
-        stream = Stream(self, Mode(), input_ids, attention_mask.bool(), prompt, vision)
-        read = self._reader(input_ids, attention_mask, vision)
-        cache = DynamicCache(config=self.vlm.config.get_text_config())
-        with self.reading(stream):
-            read(cache, [0, *(cut for cut in cuts if cut < first), first])
-        for content in contents:
-            branch = stream.branch(Mode.parse(content))
-            with self.reading(branch):
-                logits = read(deepcopy(cache), [first, *(cut for cut in cuts if cut > first)])
-            yield logits
-
-    def _cuts(self, input_ids: Int[Tensor, "B L"], prompt: int, learn: int = 0) -> list[int]:
-        """Where pieces of sequences end: the prompt, before ``learn``, after every call, the last column."""
-        calls, length = self.tokens.calls(input_ids[:, prompt:]).any(0), input_ids.shape[1]
-        cuts = [max(prompt, learn), prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), length]
-        return sorted({min(cut, length) for cut in cuts})
-
-    def _reader(
-        self, input_ids: Int[Tensor, "B L"], attention_mask: Int[Tensor, "B L"], vision: Mapping[str, Any]
-    ) -> Callable[..., Tensor]:
-        """What reads these sequences piece by piece, between the given columns, and returns their logits."""
         positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
-
-        def read(cache: DynamicCache, cuts: Sequence[int], learn: int = 0) -> Tensor:
-            logits = []
-            for start, end in pairwise(cuts):
+        cache = DynamicCache(config=self.vlm.config.get_text_config())
+        logits = []
+        with self.reading(stream):
+            for start, end in pairwise([0, *self._cuts(input_ids, prompt, learn)]):
                 with torch.set_grad_enabled(torch.is_grad_enabled() and start >= learn):
                     outputs = self.vlm(
                         input_ids=input_ids[:, start:end],
@@ -404,9 +352,13 @@ class VisMem(nn.Module):
                         **(vision if start == 0 else {}),
                     )
                 logits.append(outputs.logits)
-            return torch.cat(logits, 1)
+        return torch.cat(logits, 1)
 
-        return read
+    def _cuts(self, input_ids: Int[Tensor, "B L"], prompt: int, learn: int) -> list[int]:
+        """Where pieces of sequences end: the prompt, before ``learn``, after every call, the last column."""
+        calls, length = self.tokens.calls(input_ids[:, prompt:]).any(0), input_ids.shape[1]
+        cuts = [max(prompt, learn), prompt, *(prompt + 1 + calls.nonzero()[:, 0]).tolist(), length]
+        return sorted({min(cut, length) for cut in cuts})
 
     @torch.no_grad()
     def fit_whitening(self, input_ids: Int[Tensor, "B L"], attention_mask: Int[Tensor, "B L"], **vision: Any) -> None:
@@ -598,17 +550,8 @@ class Stream:
         if content in ("wrong-image", "wrong-question") and len(self.ids) < 2:
             raise ValueError(f"memory={content!r} takes it from the next prompt of the batch: read at least two rows")
         blind = [row for row, sees in enumerate(self.seeing) if not sees]
-        if blind and content in ("wrong-image", "swapped", "pooled", "seen"):
+        if blind and content in ("wrong-image", "swapped", "pooled"):
             raise ValueError(f"memory={content!r} needs an image in every row; there is none in {blind}")
-
-    def branch(self, mode: Mode) -> Stream:
-        """Another stream that has read the same so far, and goes on with another mode."""
-        other = copy(self)
-        other._check(mode.content)
-        other.mode, other._rng = mode, self._rng.clone_state()
-        other.segment, other.waiting, other.invocations = [*self.segment], [*self.waiting], [*self.invocations]
-        other._pieces, other._placeholders = [*self._pieces], [*self._placeholders]
-        return other
 
     # --- hooks, in the order of a pass ----------------------------------------------------------------------------
 
@@ -729,8 +672,6 @@ class Stream:
             return memory.constant[kind].expand(len(rows), -1, -1)
         if content == "zero":
             return self._tokens.new_zeros(len(rows), memory.latents(kind), memory.parts.width)
-        if content == "seen":
-            return self._tokens[rows, self.mode.token, None].expand(-1, memory.latents(kind), -1)
         if content == "pooled":
             seen = (self._tokens[row, self._visual.there[row]] for row in rows)
             return torch.stack([F.adaptive_avg_pool1d(tokens.T, memory.latents(kind)).T for tokens in seen])

@@ -1,55 +1,82 @@
-"""Where a second look should go, told by the frozen model itself: perplexity distillation (Atlas, arXiv:2208.03299).
+"""Where a second look should go, told by the frozen model itself.
 
 A language model that is to read N latents is best served, at first, by N different sharp looks that ask nothing: they
 cover a share of the image, whatever the question is, and once they are sharp no gradient leads away from them. So a
-second look is first taught which single visual token would have helped, before it is taught by what is said:
+second look is first taught which visual tokens the model would answer from, before it is taught by what is said. The
+image is shown to it once more where the memory would stand, and what its answer leans on is read off one gradient:
 
-    t_j = softmax_j log p(answer | every latent is visual token j)      no gradient; what follows is read for each j
-    loss = - mean over latents n of  sum_j t_j log a_nj                 a: the weights of `memory.latent.Relook`
+    t_j  = |d logit(answer) / d v_j|^2, over their sum       v_j: token j of the image that is shown once more
+    loss = - mean over latents n of  sum_j t_j log a_nj      a: the weights of `memory.latent.Relook`
+
+Of 36 cells the asked one gets nine tenths of it. How likely each token by itself would make the answer, as in
+perplexity distillation (Atlas, arXiv:2208.03299), says next to nothing where many cells look alike, and takes a pass
+for each token (``docs/log.md``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dualsight.models.janus_core import IGNORE
-from dualsight.models.vismem import Mode, VisMem
+from dualsight.models.vismem import VisMem
 
 
-@torch.no_grad()
-def usefulness(
+def leaning(
     memory: VisMem,
     input_ids: Int[Tensor, "B L"],
-    attention_mask: Int[Tensor, "B L"],
-    prompt: int,
-    labels: Int[Tensor, "B L"],
+    answer: Int[Tensor, B],
     **vision: Any,
-) -> Float[Tensor, "B calls V"]:
-    """``t`` above, for every memory in sequences whose memories stand in the same columns.
+) -> Float[Tensor, "B V"]:
+    """``t`` above; zeros where an answer leans on no token.
 
     Args:
-        labels: of the next token, `IGNORE` where there is none. Each counts for the last memory before it.
+        input_ids: what was said up to the answer, without memories, every row of one layout. The last image in it is
+            the one that is shown once more.
+        answer: what follows.
+        vision: pixel values and what comes with them, for the stock model.
+
+    Raises:
+        ValueError: rows show no image, or their last ones have different numbers of tokens.
     """
-    seen = memory.parts.shows(input_ids).sum(1)
-    calls = prompt + memory.tokens.calls(input_ids[0, prompt:]).nonzero()[:, 0]
-    first, found = int(calls[0]), []
-    alone = (Mode(content="seen", token=token) for token in range(int(seen.max())))
-    for logits in memory.score_each(input_ids, attention_mask, prompt, alone, **vision):
-        behind = labels[:, first:]
-        said = logits.float().log_softmax(-1).gather(-1, behind.clamp(min=0)[..., None])[..., 0]
-        said = said.masked_fill(behind == IGNORE, 0.0)
-        parts = [part.sum(1) for part in said.tensor_split((calls - first).cpu(), dim=1)[1:]]  # up to the next call
-        found.append(torch.stack(parts, 1))
-    odds = torch.stack(found, -1)
-    beyond = torch.arange(odds.shape[-1], device=seen.device) >= seen[:, None, None]
-    return odds.masked_fill(beyond, torch.finfo(odds.dtype).min).softmax(-1)
+    entered: list[Tensor] = []
+
+    def begins(layer: Any, arguments: tuple, keywords: dict) -> tuple[tuple, dict]:
+        named = "hidden_states" in keywords
+        entered.append((keywords["hidden_states"] if named else arguments[0]).detach().requires_grad_())
+        if named:
+            return arguments, keywords | {"hidden_states": entered[0]}
+        return (entered[0], *arguments[1:]), keywords
+
+    last = _last_images(memory.parts.shows(input_ids))
+    handle = memory.parts.text.layers[0].register_forward_pre_hook(begins, with_kwargs=True)
+    try:
+        with torch.enable_grad():
+            logits = memory.vlm(input_ids=input_ids, **vision).logits[:, -1].float()
+            said = logits.gather(1, answer[:, None]).sum()
+            (gradient,) = torch.autograd.grad(said, entered[0])
+    finally:
+        handle.remove()
+    leant = gradient.float().square().sum(-1)[last].view(len(input_ids), -1)
+    return leant / leant.sum(1, keepdim=True).clamp(min=torch.finfo(leant.dtype).tiny)
 
 
-def lesson_loss(looks: list[Float[Tensor, "B N V"]], told: Float[Tensor, "B calls V"]) -> Float[Tensor, ""]:
-    """The loss above: cross-entropy of every look of every latent, call by call."""
-    weights = torch.stack(looks, 1).float()
-    return -(told[:, :, None] * weights.clamp(min=1e-9).log()).sum(-1).mean()
+def _last_images(shows: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
+    """The last run of visual tokens of every row."""
+    places = torch.arange(shows.shape[1], device=shows.device).expand_as(shows)
+    end = places.where(shows, -1).amax(1, keepdim=True)
+    before = places.where(~shows & (places < end), -1).amax(1, keepdim=True)
+    last = (places > before) & (places <= end)
+    sizes = last.sum(1)
+    if not shows.any(1).all() or (sizes != sizes[0]).any():
+        raise ValueError(f"every row has to end with an image of as many tokens; they have {sizes.tolist()}")
+    return last
+
+
+def lesson_loss(looks: Sequence[Float[Tensor, "B N V"]], told: Float[Tensor, "B V"]) -> Float[Tensor, ""]:
+    """The loss above of the last call's looks, mean over the rows that are told anything."""
+    missed = -(told[:, None] * looks[-1].float().clamp(min=1e-9).log()).sum(-1).mean(1)
+    return missed.sum() / (told.sum(1) > 0).sum().clamp(min=1)

@@ -32,6 +32,8 @@ from dualsight.models.vismem import KINDS, Kind, VisMem, ends_of
 from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process
 from dualsight.types import Examples
 
+LESSON = ("shown_again", "answer", "in_image")
+"""What of a batch says where to look (`train.distillation`)."""
 Encode = Callable[[str], list[int]]
 """An answer -> its ids, without the token that ends it."""
 
@@ -203,7 +205,7 @@ def train(
 
 def inputs_of(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """What of a batch a VLM reads."""
-    others = ("labels", "prompt", "lesson", "answers")
+    others = ("labels", "prompt", "answers", *LESSON)
     return {name: value.to(device) for name, value in batch.items() if name not in others}
 
 

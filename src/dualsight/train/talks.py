@@ -9,6 +9,7 @@ through its latents.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ from transformers import InternVLForConditionalGeneration
 
 from dualsight.checkpoints.vismem import load_memory, save_memory
 from dualsight.data.gridtalk import GridTalk
-from dualsight.data.talks import MARK, SENTENCE
+from dualsight.data.talks import MARK, SENTENCE, Talk
 from dualsight.inference.talk_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.nn.hf_attention import QUICK
-from dualsight.train.distillation import lesson_loss, usefulness
+from dualsight.train.distillation import leaning, lesson_loss
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.sft import train, untouched
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
@@ -185,13 +186,28 @@ class MemoryTalks(Dataset):
         others = 0 if lone else int(rng.integers(min(self.calls, last + 1)))
         called = [*sorted(rng.choice(last, others, replace=False).tolist()), last]
         calls = [Call(sentence, kind) for sentence in called if self.remembers]
+        same = deepcopy(rng)
         batch = self.make(talks, rng, calls=calls, learn=[last] if self.remembers else None)
         answers = batch.pop("answers")
         for name in ("input_ids", "attention_mask", "labels"):  # nothing is learnt behind the last answer
             batch[name] = batch[name][:, : answers[last]]
         near = called[0] > 0 and (lone or rng.random() < 0.5)
         begin = int(answers[called[0] - 1]) + 2 if near else len(self.config.image)
-        return batch | {"prompt": torch.tensor(begin), "lesson": torch.tensor(done < self.LESSON)}
+        batch |= {"prompt": torch.tensor(begin)}
+        if self.remembers and kind == "short" and done < self.LESSON:
+            batch |= self._shown_again(talks, last, same)
+        return batch
+
+    def _shown_again(self, talks: Sequence[Talk], last: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The same talks with the image once more in the place of the last memory, up to the ``answer``, and which of
+        these are in the image."""
+        batch = self.make(talks, rng, again={last: self.config.visual_tokens})
+        answer = int(batch["answers"][last])
+        return {
+            "shown_again": batch["input_ids"][:, :answer],
+            "answer": batch["input_ids"][:, answer],
+            "in_image": torch.tensor([talk.sentences[last].type != "text" for talk in talks]),
+        }
 
 
 class PolicyTuning(nn.Module):
@@ -201,7 +217,7 @@ class PolicyTuning(nn.Module):
         super().__init__()
         self.vlm = vlm
 
-    def forward(self, labels: Tensor, prompt: Tensor, lesson: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+    def forward(self, labels: Tensor, prompt: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         learnt = labels != IGNORE
         logits = self.vlm(**inputs).logits[learnt]
         right = (logits.argmax(-1) == labels[learnt]).float().mean()
@@ -226,8 +242,10 @@ class MemoryTraining(nn.Module):
         attention_mask: Tensor,
         labels: Tensor,
         prompt: Tensor,
-        lesson: Tensor,
         pixel_values: Tensor,
+        shown_again: Tensor | None = None,
+        answer: Tensor | None = None,
+        in_image: Tensor | None = None,
     ) -> dict[str, Tensor]:
         memory, looks = self.memory, []
         inputs = (input_ids, attention_mask, int(prompt))
@@ -236,8 +254,10 @@ class MemoryTraining(nn.Module):
             logits = memory.score(*inputs, looks=looks, learn=last, pixel_values=pixel_values)
         learnt = labels != IGNORE
         right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
-        if lesson and looks:
-            loss = lesson_loss(looks, usefulness(memory, *inputs, labels, pixel_values=pixel_values))
+        if shown_again is not None and looks:
+            assert answer is not None and in_image is not None
+            told = leaning(memory, shown_again, answer, pixel_values=pixel_values.repeat_interleave(2, 0))
+            loss = lesson_loss(looks, told * in_image[:, None])
         else:
             loss = F.cross_entropy(logits[learnt], labels[learnt])
         return {"loss": loss + untouched(memory), "right": right}
@@ -259,8 +279,8 @@ class SoftPromptTraining(nn.Module):
         attention_mask: Tensor,
         labels: Tensor,
         prompt: Tensor,
-        lesson: Tensor,
         pixel_values: Tensor,
+        **lesson: Tensor,
     ) -> dict[str, Tensor]:
         learnt = labels != IGNORE
         inputs = (input_ids, attention_mask, int(prompt), "constant")
