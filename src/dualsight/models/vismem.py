@@ -365,7 +365,7 @@ class VisMem(nn.Module):
         """Learn from sequences without labels how the query builder's inputs are spread, once, before training."""
         stream = Stream(self, Mode(), input_ids, attention_mask.bool(), input_ids.shape[1], vision)
         with self.reading(stream):
-            self.vlm(**self._whole(input_ids, attention_mask, vision))
+            self.parts.core(**self._whole(input_ids, attention_mask, vision))
         seen, said = stream.states()
         self.builder.whiten_v.fit(seen)
         self.builder.whiten_h.fit(said)
@@ -394,11 +394,11 @@ class VisMem(nn.Module):
         Rewards can only teach what is tried now and then, and from a delimiter's row memory is called next to never:
         a model is all but certain of what follows a delimiter, and it is no other delimiter.
         """
-        outputs = self.vlm(**self._whole(input_ids, attention_mask, vision), output_hidden_states=True)
         at = torch.isin(input_ids, torch.tensor(self.delimiters, device=input_ids.device)) & attention_mask.bool()
-        hidden = outputs.hidden_states[-1][at].double()
+        read = self.parts.core(**self._whole(input_ids, attention_mask, vision)).last_hidden_state[at]
         odds = math.log(share / (1 - share)) - math.log(len(KINDS))
-        wanted = outputs.logits[at].double().logsumexp(-1) + odds
+        wanted = self.vlm.get_output_embeddings()(read).double().logsumexp(-1) + odds
+        hidden = read.double()
         square = hidden.T @ hidden
         ridge = 1e-4 * square.trace() / len(square) * torch.eye(len(square)).to(square)
         self.tokens.heads.copy_(torch.linalg.solve(square + ridge, hidden.T @ wanted).expand(len(KINDS), -1))
