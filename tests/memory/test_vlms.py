@@ -1,8 +1,11 @@
 """Prompts of several rows as one batch."""
 
+import pytest
 import torch
 
-from dualsight.memory.vlms import together
+from dualsight.inference.talk_vlm import HOUSE, new_policy
+from dualsight.memory.vlms import anatomy, together
+from tests.models.tiny_vlms import tiny_vlm
 
 
 def test_texts_are_padded_on_the_left_and_images_stand_one_behind_the_other():
@@ -22,3 +25,20 @@ def test_images_with_fewer_tiles_are_filled_up():
     assert (
         batch.shape == (2, 5, 3, 4, 4) and batch[0, 2:].sum() == 0 and torch.equal(batch[:1, :2], one["pixel_values"])
     )
+
+
+def test_patches_belong_to_the_tokens_that_the_vlm_makes_of_them():
+    """By its own pixel shuffle, of numbered patches; what is paid to the class token is left out."""
+    vlm = new_policy(HOUSE)
+    side = round((4 * HOUSE.visual_tokens) ** 0.5)
+    made = vlm.model.pixel_shuffle(torch.arange(side**2).float().view(1, side, side, 1), 0.5).view(-1, 4).long()
+    paid = torch.eye(1 + side**2)[None]
+    found = anatomy(vlm).tokens_of(paid)[0]
+    assert not found[0].any()
+    for token, patches in enumerate(made):
+        assert found[1 + patches].argmax(-1).tolist() == [token] * 4 and found[1 + patches].sum() == 4
+
+
+def test_where_slots_look_is_not_known_of_encoders_with_windows():
+    with pytest.raises(ValueError, match="not known in Qwen25VL"):
+        anatomy(tiny_vlm("qwen2_5_vl")).tokens_of(torch.ones(1, 1, 4))

@@ -1,13 +1,14 @@
 """Latent memory around VLMs of four families: it changes nothing when off, and says the same however it is read."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
 from transformers import DynamicCache
 
 from dualsight.checkpoints.vismem import load_memory, save_memory
-from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening, _tap
+from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening, _paid, _tap
 from dualsight.memory.vlms import anatomy
 from dualsight.models.vismem import CONTENTS, KINDS, Mode, VisMem, VisMemConfig
 from dualsight.nn.config import build
@@ -412,6 +413,45 @@ def test_hidden_states_in_the_builder_do_not_see_the_queries(memory):
     after = memory.builder.states(seen, v_there, h, h_there)[:, :9]
     assert torch.equal(before[there], after[there])
     assert not torch.allclose(memory.builder(seen, v_there, h, h_there), queries)
+
+
+@pytest.mark.parametrize("kind", ["short", "long"])
+def test_where_latents_look_is_told_and_nothing_changes_by_it(memory, batch, kind):
+    """Shares of visual tokens that are there, for every latent of every call."""
+    sequences, _ = rollout(memory, batch, f"always+{kind}")
+    looks: list[torch.Tensor] = []
+    logits = score(memory, sequences, batch, looks=looks)
+    torch.testing.assert_close(logits, score(memory, sequences, batch), atol=1e-6, rtol=0)
+    assert sum(map(len, looks)) == int(memory.tokens.calls(sequences).sum()) > 0
+    visual = memory.parts.shows(batch["input_ids"]).sum(1)
+    for look in looks:
+        assert look.shape[1:] == (memory.latents(kind), int(visual.max()))
+        torch.testing.assert_close(look.sum(-1), torch.ones(look.shape[:2]))
+
+
+@pytest.mark.parametrize("family", ["internvl"])
+def test_slots_of_the_papers_short_former_tell_where_they_look(vlm, batch):
+    memory = remember(vlm, replace(CONFIG, relook=False))
+    sequences, _ = rollout(memory, batch, "always+short")
+    looks: list[torch.Tensor] = []
+    score(memory, sequences, batch, looks=looks)
+    assert looks and looks[0].shape[1:] == (CONFIG.short, int(memory.parts.shows(batch["input_ids"])[0].sum()))
+    torch.testing.assert_close(looks[0].sum(-1), torch.ones(looks[0].shape[:2]))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_tokens_pay_is_what_attention_weighs(groups):
+    """By hand, with keys that several heads share."""
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 4, 3, 8), torch.randn(2, 4 // groups, 5, 8)
+    mask = torch.zeros(2, 1, 3, 5).masked_fill(torch.rand(2, 1, 3, 5) < 0.3, -1e9)
+    paid = _paid(query, key, mask, 0.5, 2, 4)
+    for row, token, seen in product(range(2), range(2), range(4)):
+        weights = [
+            (query[row, head, 1 + token] @ key[row, head // groups].T * 0.5 + mask[row, 0, 1 + token]).softmax(0)
+            for head in range(4)
+        ]
+        torch.testing.assert_close(paid[row, token, seen], sum(weight[seen] for weight in weights))
 
 
 def test_padding_in_front_of_a_segment_changes_nothing(memory):

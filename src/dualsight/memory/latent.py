@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -295,25 +295,55 @@ class ShortFormer(nn.Module):
             run()
         return keys
 
-    def forward(self, queries: Float[Tensor, "R K E"], keys: ImageKeys, images: list[list[int]]) -> Tokens:
-        """Latents (R, N, D); ``images`` says whose keys each row sees."""
+    def forward(
+        self,
+        queries: Float[Tensor, "R K E"],
+        keys: ImageKeys,
+        images: list[list[int]],
+        looks: list[Float[Tensor, "R N V"]] | None = None,
+    ) -> Tokens:
+        """Latents (R, N, D).
+
+        Args:
+            images: whose keys each row sees.
+            looks: is given where each latent's slots look: their share of what all heads and blocks pay to patches.
+        """
         parts, plain = self._parts, ALL_ATTENTION_FUNCTIONS["sdpa"]
         x = self.slots(queries)
         sees, row = False, 0
+        paid: list[Tensor] = []
 
         def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options):
             nonlocal row
             if sees:  # packed encoders attend one row at a time, the others all at once
                 rows = [(row + i) % len(images) for i in range(len(query))]
                 row = (rows[-1] + 1) % len(images)
+                own = key.shape[2]
                 key, value, mask = _beside([keys.take(module, images[r]) for r in rows], key, value)
+                if looks is not None:
+                    slots, seen = own - queries.shape[1], key.shape[2] - own
+                    paid.append(_paid(query, key, mask, options["scaling"], slots, seen))
             return plain(module, query, key, value, mask, **options)
 
         with self.adapters.active(), _tap(parts.tower.config, attend):
             for block in range(len(parts.blocks)):
                 sees = parts.sees_image(block)
                 x = parts.run_block(block, x)
+        if looks is not None:
+            seen = parts.tokens_of(torch.stack(paid).sum(0))
+            looks.append(F.normalize(seen.unflatten(1, (-1, parts.merge // self._repeats)).sum(2), 1, -1))
         return parts.project(x[:, queries.shape[1] :].repeat_interleave(self._repeats, 1))
+
+
+def _paid(
+    query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, last: int, first: int
+) -> Float[Tensor, "R T P"]:
+    """What the ``last`` tokens pay to the ``first`` ones in an attention, all heads together."""
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+    scores = query[:, :, -last:] @ key.mT * scaling
+    if mask is not None:
+        scores = scores + mask[:, :, -last:]
+    return scores.softmax(-1)[..., :first].float().sum(1)
 
 
 def _beside(seen: list[tuple[Tensor, Tensor]], key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -366,7 +396,7 @@ class LongFormer(nn.Module):
         self, parts: Anatomy, slots: Slots, layers: int, rank: int, alpha: float, targets: str, linear: bool = False
     ):
         super().__init__()
-        self.layers = list(parts.text.layers[-layers:])
+        self.layers, self._text = list(parts.text.layers[-layers:]), parts.text.config
         self.adapters = Adapters(linear_layers(nn.ModuleList(self.layers), targets), rank, alpha)
         self.slots = slots
         rows = parts.vlm.get_input_embeddings().weight.detach()
@@ -391,12 +421,15 @@ class LongFormer(nn.Module):
         seen: list[tuple[Tensor, Tensor]],
         seen_there: Bool[Tensor, "R V"],
         segment: Place,
+        looks: list[Float[Tensor, "R N V"]] | None = None,
     ) -> Tokens:
         """Latents (R, N, D).
 
         Args:
             seen: of ``look``, of these rows.
             segment: the states since the last invocation; the last one is the token that calls.
+            looks: is given where each latent's slot looks in the image: its share of what all heads and layers pay to
+                visual tokens.
         """
         given = self.slots(queries)
         rows, slots, _ = given.shape
@@ -409,8 +442,18 @@ class LongFormer(nn.Module):
         cache = DynamicCache()
         for layer, (keys, values) in zip(self.layers, seen, strict=True):
             cache.update(keys, values, layer.self_attn.layer_idx)
-        x = self._run(x, visible, cos, sin, cache)[:, queries.shape[1] - slots :]
-        x = F.layer_norm(x, x.shape[-1:])
+        latents = slots - queries.shape[1]
+        paid: list[Tensor] = []
+
+        def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **options):
+            paid.append(_paid(query, key, mask, options["scaling"], latents, seen_there.shape[1]))
+            return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, mask, **options)
+
+        with nullcontext() if looks is None else _tap(self._text, attend):
+            x = self._run(x, visible, cos, sin, cache)
+        if looks is not None:
+            looks.append(F.normalize(torch.stack(paid).sum(0), 1, -1))
+        x = F.layer_norm(x[:, -latents:], x.shape[-1:])
         return self.scale * (x if self.enter is None else self.enter(x))
 
     def _run(self, x: Tensor, visible: Bool[Tensor, "R Q K"], cos: Tensor, sin: Tensor, cache: DynamicCache) -> Tensor:

@@ -101,6 +101,14 @@ class Anatomy(ABC):
     def project(self, slots: Float[Tensor, "R MN C"]) -> Float[Tensor, "R N D"]:
         """The encoder's output through the VLM's own projector, ``merge`` slots to a token."""
 
+    def tokens_of(self, patches: Float[Tensor, "R T P"]) -> Float[Tensor, "R T V"]:
+        """What is paid to the keys of an image in the encoder, as what is paid to its visual tokens.
+
+        Raises:
+            ValueError: it is not known here which patches make a token.
+        """
+        raise ValueError(f"where slots look in the encoder is not known in {type(self).__name__}")
+
     @abstractmethod
     def images_of_rows(self, ids: Int[Tensor, "B L"], inputs: Mapping[str, Any]) -> list[int]:
         """How many images (tiles, where images are cut into tiles) of the encoder's batch belong to each row."""
@@ -225,6 +233,14 @@ class InternVL(_Tiles):
         if self.config.vision_feature_layer == -1:
             slots = self.tower.layernorm(slots)
         return self.core.multi_modal_projector(slots.unflatten(1, (-1, self.merge)).flatten(2))
+
+    def tokens_of(self, patches: Float[Tensor, "R T P"]) -> Float[Tensor, "R T V"]:
+        """The class token aside, patches stand row by row, and so do their squares."""
+        vision, side = self.config.vision_config, round(self.merge**0.5)
+        high, wide = (pixels // patch for pixels, patch in zip(vision.image_size, vision.patch_size, strict=True))
+        tiles = patches.unflatten(-1, (-1, 1 + high * wide))[..., 1:]
+        squares = tiles.unflatten(-1, (high // side, side, wide // side, side)).sum((-3, -1))
+        return squares.flatten(2)
 
     def images_of_rows(self, ids: Int[Tensor, "B L"], inputs: Mapping[str, Any]) -> list[int]:
         vision = self.config.vision_config

@@ -330,7 +330,7 @@ class VisMem(nn.Module):
             prompt: columns that were given, images among them. Rows may be padded on the left.
             content: a mode that says what the latents are; when memory is called stands in the ids.
             latents: may change what enters, such as to what entered in a roll-out.
-            looks: is given the weights of every second look, call by call.
+            looks: is given where the latents look, call by call: a short memory's second look, or slots.
             learn: a column behind the prompt; what stands before it, memories among it, is read without gradients.
             vision: pixel values and what comes with them, for the stock model.
         """
@@ -519,7 +519,7 @@ class Stream:
             inputs: what describes the images.
             copies: sequences that are made of each row.
             latents: see `Latents`.
-            looks: is given the weights of every second look.
+            looks: is given where latents look.
 
         Raises:
             ValueError: there are videos, or no next prompt, or rows without an image, where the mode needs them.
@@ -694,15 +694,16 @@ class Stream:
                 raise ValueError(
                     f"a short memory is called in rows without an image to look at: {blind}; call a long one"
                 )
-            latents = memory.short(queries, self._image_keys, [self._images[row] for row in looked])
+            images = [self._images[row] for row in looked]
             if memory.relook is None:
-                return latents
+                return memory.short(queries, self._image_keys, images, self._looks)
+            latents = memory.short(queries, self._image_keys, images)
             weights = memory.relook(queries, self._white[looked], visual.there[looked])
             if self._looks is not None:
                 self._looks.append(weights)
             return weights @ self._tokens[looked] + memory.relook.share * latents
         seen = [(keys[looked], values[looked]) for keys, values in self._deep_keys]
-        return memory.long(queries, seen, visual.there[looked], segment)
+        return memory.long(queries, seen, visual.there[looked], segment, self._looks)
 
     def _partners(self, rows: list[int], content: str) -> list[int]:
         """Whose image, or whose question, each row gets: those of the next prompt. The next row may be a copy."""

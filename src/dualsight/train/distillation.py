@@ -1,14 +1,18 @@
-"""Where a second look should go, told by the frozen model itself.
+"""Where a memory should look, told by the frozen model itself.
 
 A language model that is to read N latents is best served, at first, by N different sharp looks that ask nothing: they
-cover a share of the image, whatever the question is, and once they are sharp no gradient leads away from them. So a
-second look is first taught which visual tokens the model would answer from, before it is taught by what is said. The
-image is shown to it once more where the memory would stand, and what its answer leans on is read off one gradient:
+cover a share of the image, whatever the question is, and once they are sharp no gradient leads away from them. So the
+first steps of a memory also teach which visual tokens the model would answer from. The image is shown to it once more
+where the memory would stand, and what its answer leans on is read off one gradient:
 
     t_j  = |d logit(answer) / d v_j|^2, over their sum       v_j: token j of the image that is shown once more
-    loss = - mean over latents n of  sum_j t_j log a_nj      a: the weights of `memory.latent.Relook`
+    loss = - mean over latents n of  sum_j t_j log a_nj      a: where latent n looks, see below
 
-Of 36 cells the asked one gets nine tenths of it. How likely each token by itself would make the answer, as in
+A short memory looks by the weights of its second look (`memory.latent.Relook`), or as the paper's former does, by what
+its slots pay to the image in the blocks of the encoder; a long one by what its slots pay to visual tokens in the
+decoder's last layers.
+
+Of 36 cells the asked one gets nine tenths of ``t``. How likely each token by itself would make the answer, as in
 perplexity distillation (Atlas, arXiv:2208.03299), says next to nothing where many cells look alike, and takes a pass
 for each token (``docs/log.md``).
 """
@@ -28,7 +32,7 @@ from dualsight.models.vismem import VisMem
 def leaning(
     memory: VisMem,
     input_ids: Int[Tensor, "B L"],
-    answer: Int[Tensor, B],
+    answer: Int[Tensor, " B"],
     **vision: Any,
 ) -> Float[Tensor, "B V"]:
     """``t`` above; zeros where an answer leans on no token.

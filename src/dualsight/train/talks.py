@@ -143,10 +143,10 @@ class MemoryTalks(Dataset):
     """Batch ``i`` of the warm start: talks with memories of one kind, of which the last answer, a late one, is learnt.
 
     First with a lone memory whose segment is its own sentence, as what is asked can be learnt from these in fewest
-    steps; at the very beginning a second look is taught by ``train.distillation``. Then with other memories before it
-    (`MemoryTraining` does not train these), and with segments of all lengths, as where a model calls by itself: the
-    first one begins behind the image or one sentence before the first call. No cell is asked about twice in a talk, as
-    its answer could be read off what was said.
+    steps; in a lesson at the very beginning it is also taught where to look (``train.distillation``). Then with other
+    memories before it (`MemoryTraining` does not train these), and with segments of all lengths, as where a model calls
+    by itself: the first one begins behind the image or one sentence before the first call. No cell is asked about twice
+    in a talk, as its answer could be read off what was said.
 
     Args:
         memory: None puts none into them, and all answers are learnt: what a policy without memory is tuned on. From
@@ -194,7 +194,7 @@ class MemoryTalks(Dataset):
         near = called[0] > 0 and (lone or rng.random() < 0.5)
         begin = int(answers[called[0] - 1]) + 2 if near else len(self.config.image)
         batch |= {"prompt": torch.tensor(begin)}
-        if self.remembers and kind == "short" and done < self.LESSON:
+        if self.remembers and done < self.LESSON:
             batch |= self._shown_again(talks, last, same)
         return batch
 
@@ -225,8 +225,8 @@ class PolicyTuning(nn.Module):
 
 
 class MemoryTraining(nn.Module):
-    """The last memory of a talk under the cross-entropy of what is said behind it; in a ``lesson``, its second look
-    under that of where the frozen model would have found it.
+    """The last memory of a talk under the cross-entropy of what is said behind it; in a lesson also where it looks,
+    under that of where the frozen model would have found the answer (``train.distillation``).
 
     Memories before it are read, but not trained: if later answers taught them, the best that each could be would be a
     gist of the image that serves all.
@@ -247,19 +247,18 @@ class MemoryTraining(nn.Module):
         answer: Tensor | None = None,
         in_image: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        memory, looks = self.memory, []
+        memory, looks = self.memory, None if shown_again is None else []
         inputs = (input_ids, attention_mask, int(prompt))
         last = int(memory.tokens.calls(input_ids[0]).nonzero()[-1])
         with memory.builder.centre.by_batch(len(input_ids)):
             logits = memory.score(*inputs, looks=looks, learn=last, pixel_values=pixel_values)
         learnt = labels != IGNORE
         right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
+        loss = F.cross_entropy(logits[learnt], labels[learnt])
         if shown_again is not None and looks:
             assert answer is not None and in_image is not None
             told = leaning(memory, shown_again, answer, pixel_values=pixel_values.repeat_interleave(2, 0))
-            loss = lesson_loss(looks, told * in_image[:, None])
-        else:
-            loss = F.cross_entropy(logits[learnt], labels[learnt])
+            loss = loss + lesson_loss(looks, told * in_image[:, None])
         return {"loss": loss + untouched(memory), "right": right}
 
 
