@@ -8,7 +8,7 @@ import torch
 
 from dualsight.inference.talk_vlm import SMALL, Call, TalkBatch, new_policy
 from dualsight.models.vismem import VisMem, VisMemConfig
-from dualsight.train.distillation import leaning, lesson_loss
+from dualsight.train.distillation import leaning, look_loss, token_loss
 
 CONFIG = VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4)
 
@@ -34,7 +34,7 @@ def shown():
 
 def test_what_an_answer_leans_on_is_the_squared_gradient_of_its_logit(memory, shown):
     """By hand: visual tokens are put in, and the second image's are differentiated with respect to."""
-    told = leaning(memory, **shown)
+    told, tokens = leaning(memory, **shown)
     assert told.shape == (3, SMALL.visual_tokens) and (told >= 0).all()
     torch.testing.assert_close(told.sum(-1), torch.ones(3))
     vlm, ids = memory.vlm, shown["input_ids"]
@@ -49,6 +49,7 @@ def test_what_an_answer_leans_on_is_the_squared_gradient_of_its_logit(memory, sh
     logits.gather(1, shown["answer"][:, None]).sum().backward()
     squares = again.grad.square().sum(-1)
     torch.testing.assert_close(told, squares / squares.sum(1, keepdim=True), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(tokens, again.detach())
 
 
 def test_the_teacher_leaves_the_model_as_it_was(memory, shown):
@@ -66,11 +67,21 @@ def test_images_that_a_teacher_cannot_compare_are_refused(memory, shown):
         leaning(memory, torch.full((2, 4), 5), torch.tensor([1, 1]))
 
 
-def test_the_lesson_is_the_cross_entropy_of_the_last_look_by_hand():
-    looks = [torch.zeros(2, 1, 2), torch.tensor([[[0.5, 0.5], [0.25, 0.75]], [[0.9, 0.1], [0.9, 0.1]]])]
+def test_a_look_is_taught_by_cross_entropy_by_hand():
+    look = torch.tensor([[[0.5, 0.5], [0.25, 0.75]], [[0.9, 0.1], [0.9, 0.1]]])
     told = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
-    assert float(lesson_loss(looks, told)) == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2), "one row is told"
-    assert float(lesson_loss(looks, torch.zeros(2, 2))) == 0
+    assert float(look_loss(look, told)) == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2), "one row is told"
+    assert float(look_loss(look, torch.zeros(2, 2))) == 0
+
+
+def test_a_latent_is_taught_to_be_the_token_by_hand():
+    """Of tokens of which 16 / 17 are wanted where 2 / 3 is leant on."""
+    seen = torch.tensor([[[0.0, 2.0], [2.0, 2.0]], [[0.0, 0.0], [2.0, 0.0]]])  # 2 from their mean, squared
+    told = torch.tensor([[2 / 3, 1 / 3], [0.0, 0.0]])
+    latents = torch.tensor([[[0.0, 2.0], [1.0, 2.0]], [[9.0, 9.0], [9.0, 9.0]]])
+    wanted = 2 / 17
+    expected = (wanted**2 + (1 - wanted) ** 2) / 2 / 2
+    assert float(token_loss(latents, told, seen)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("kind", "relook"), [("short", True), ("short", False), ("long", True)])
@@ -88,7 +99,7 @@ def test_a_look_learns_where_to_look(kind, relook):
         looks: list[torch.Tensor] = []
         with memory.builder.centre.by_batch(3):
             memory.score(*inputs, looks=looks, pixel_values=batch["pixel_values"])
-        loss = lesson_loss(looks, told)
+        loss = look_loss(looks[-1], told)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

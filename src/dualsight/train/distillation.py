@@ -8,9 +8,12 @@ where the memory would stand, and what its answer leans on is read off one gradi
     t_j  = |d logit(answer) / d v_j|^2, over their sum       v_j: token j of the image that is shown once more
     loss = - mean over latents n of  sum_j t_j log a_nj      a: where latent n looks, see below
 
-A short memory looks by the weights of its second look (`memory.latent.Relook`), or as the paper's former does, by what
-its slots pay to the image in the blocks of the encoder; a long one by what its slots pay to visual tokens in the
-decoder's last layers.
+A short memory looks by the weights of its second look (`memory.latent.Relook`), a long one by what its slots pay to
+visual tokens in the decoder's last layers, and the paper's short former, alone, by what its slots pay to the image in
+the blocks of the encoder. What that one makes of what it sees must be read as a visual token is, by its place and then
+its content, of which no gradient tells before it has both. So it is also taught to make the token itself:
+
+    loss = mean over latents n of  |M_n - sum_j s_j v_j|^2 / spread of the v_j      s_j = t_j^4, over their sum
 
 Of 36 cells the asked one gets nine tenths of ``t``. How likely each token by itself would make the answer, as in
 perplexity distillation (Atlas, arXiv:2208.03299), says next to nothing where many cells look alike, and takes a pass
@@ -19,14 +22,19 @@ for each token (``docs/log.md``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dualsight.models.vismem import VisMem
+
+SHARP = 4
+"""A latent can be one visual token, not several: what little an answer leans on is left out. (Nine cells, of which the
+asked one gets half of ``t``: 88 % of names, colons and answers with 1, 99 with 4; docs/log.md.)"""
+TINY = 1e-30
 
 
 def leaning(
@@ -34,8 +42,8 @@ def leaning(
     input_ids: Int[Tensor, "B L"],
     answer: Int[Tensor, " B"],
     **vision: Any,
-) -> Float[Tensor, "B V"]:
-    """``t`` above; zeros where an answer leans on no token.
+) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B V D"]]:
+    """``t`` above, zeros where an answer leans on no token, and ``v``.
 
     Args:
         input_ids: what was said up to the answer, without memories, every row of one layout. The last image in it is
@@ -64,8 +72,8 @@ def leaning(
             (gradient,) = torch.autograd.grad(said, entered[0])
     finally:
         handle.remove()
-    leant = gradient.float().square().sum(-1)[last].view(len(input_ids), -1)
-    return leant / leant.sum(1, keepdim=True).clamp(min=torch.finfo(leant.dtype).tiny)
+    leant, seen = gradient.float().square().sum(-1)[last], entered[0].detach()[last]
+    return F.normalize(leant.view(len(input_ids), -1), 1, eps=TINY), seen.view(len(input_ids), -1, seen.shape[-1])
 
 
 def _last_images(shows: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
@@ -80,7 +88,17 @@ def _last_images(shows: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
     return last
 
 
-def lesson_loss(looks: Sequence[Float[Tensor, "B N V"]], told: Float[Tensor, "B V"]) -> Float[Tensor, ""]:
-    """The loss above of the last call's looks, mean over the rows that are told anything."""
-    missed = -(told[:, None] * looks[-1].float().clamp(min=1e-9).log()).sum(-1).mean(1)
+def look_loss(looks: Float[Tensor, "B N V"], told: Float[Tensor, "B V"]) -> Float[Tensor, ""]:
+    """The first loss above, mean over the rows that are told anything."""
+    missed = -(told[:, None] * looks.float().clamp(min=1e-9).log()).sum(-1).mean(1)
     return missed.sum() / (told.sum(1) > 0).sum().clamp(min=1)
+
+
+def token_loss(
+    latents: Float[Tensor, "B N D"], told: Float[Tensor, "B V"], seen: Float[Tensor, "B V D"]
+) -> Float[Tensor, ""]:
+    """The second one, mean over the rows that are told anything."""
+    wanted = F.normalize(told**SHARP, 1, eps=TINY)[:, None] @ seen.float()
+    spread = (seen.float() - seen.float().mean((0, 1))).square().sum(-1).mean()
+    missed = (latents.float() - wanted).square().sum(-1).mean(1) * (told.sum(1) > 0)
+    return missed.sum() / (told.sum(1) > 0).sum().clamp(min=1) / spread

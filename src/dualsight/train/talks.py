@@ -28,7 +28,7 @@ from dualsight.inference.talk_vlm import Call, PolicyConfig, TalkBatch, load_pol
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.nn.hf_attention import QUICK
-from dualsight.train.distillation import leaning, lesson_loss
+from dualsight.train.distillation import leaning, look_loss, token_loss
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.sft import train, untouched
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
@@ -225,8 +225,8 @@ class PolicyTuning(nn.Module):
 
 
 class MemoryTraining(nn.Module):
-    """The last memory of a talk under the cross-entropy of what is said behind it; in a lesson also where it looks,
-    under that of where the frozen model would have found the answer (``train.distillation``).
+    """The last memory of a talk under the cross-entropy of what is said behind it; in a lesson also under the losses
+    of ``train.distillation``: where it looks, and where the frozen model would have found the answer.
 
     Memories before it are read, but not trained: if later answers taught them, the best that each could be would be a
     gist of the image that serves all.
@@ -248,17 +248,26 @@ class MemoryTraining(nn.Module):
         in_image: Tensor | None = None,
     ) -> dict[str, Tensor]:
         memory, looks = self.memory, None if shown_again is None else []
+        formed: list[Tensor] = []
+
+        def keep(rows: list[int], latents: Tensor) -> Tensor:
+            formed.append(latents)
+            return latents
+
         inputs = (input_ids, attention_mask, int(prompt))
         last = int(memory.tokens.calls(input_ids[0]).nonzero()[-1])
         with memory.builder.centre.by_batch(len(input_ids)):
-            logits = memory.score(*inputs, looks=looks, learn=last, pixel_values=pixel_values)
+            logits = memory.score(*inputs, latents=keep, looks=looks, learn=last, pixel_values=pixel_values)
         learnt = labels != IGNORE
         right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
         loss = F.cross_entropy(logits[learnt], labels[learnt])
-        if shown_again is not None and looks:
-            assert answer is not None and in_image is not None
-            told = leaning(memory, shown_again, answer, pixel_values=pixel_values.repeat_interleave(2, 0))
-            loss = loss + lesson_loss(looks, told * in_image[:, None])
+        if looks:
+            assert shown_again is not None and answer is not None and in_image is not None
+            told, seen = leaning(memory, shown_again, answer, pixel_values=pixel_values.repeat_interleave(2, 0))
+            told = told * in_image[:, None]
+            loss = loss + look_loss(looks[-1], told)
+            if memory.relook is None and memory.tokens.kind(int(input_ids[0, last])) == "short":
+                loss = loss + token_loss(formed[-1], told, seen)
         return {"loss": loss + untouched(memory), "right": right}
 
 
