@@ -12,7 +12,7 @@ from dualsight.checkpoints.vismem import load_memory
 from dualsight.cli import main
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
-from dualsight.train.sft import MemorySft, Sequences, warm_start
+from dualsight.train.sft import MemorySft, Sequences, warm_start, without_memories
 from dualsight.train.trainer import Run
 from tests.models.tiny_vlms import DELIMITERS, FAMILIES, janus_folder, prompts, take, tiny_vlm
 from tests.train.learning import learn
@@ -92,6 +92,32 @@ def test_a_batch_is_as_its_rows_alone(family):
         ids = batch["input_ids"][row : row + 1, there]
         alone = memory.score(ids, torch.ones_like(ids), cut, **images)
         torch.testing.assert_close(together[row, there], alone[0], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_without_their_memories_are_what_they_were(family):
+    """Text, labels and all that comes with them; what is said is as likely as if no memory had been put in."""
+    memory = remember(family)
+    plan = sequences(memory, family)
+    batch = plan.batch([0, 1, 2], np.random.default_rng(1), "short")
+    plain = plan.batch([0, 1, 2], np.random.default_rng(1), None)
+    names = ("input_ids", "attention_mask", "labels", "prompt")
+    vision = {name: value for name, value in batch.items() if name not in names}
+    found = without_memories(memory, batch["input_ids"], batch["attention_mask"], batch["labels"], vision)
+    assert set(found) == set(plain) - {"prompt"}
+    for row in range(3):
+        ours, theirs = (of["attention_mask"][row].bool() for of in (found, plain))
+        for name in found.keys() & {"input_ids", "labels", "mm_token_type_ids"}:
+            assert found[name][row, ours].tolist() == plain[name][row, theirs].tolist(), name
+    assert all(torch.equal(found[name], plain[name]) for name in vision if name not in ("mm_token_type_ids",))
+    lesson = MemorySft(memory)(**batch, lesson=torch.tensor(True))["loss"]
+    assert lesson > MemorySft(memory)(**batch)["loss"] + 0.1, "where to look is learnt, too"
+
+
+def test_lessons_stand_at_the_beginning():
+    memory = remember("internvl")
+    taught = [bool(sequences(memory, "internvl", lesson=0.25)[index]["lesson"]) for index in range(40)]
+    assert taught == [True] * 10 + [False] * 30
 
 
 def test_a_memory_learns_what_is_said_behind_it():

@@ -61,6 +61,7 @@ def memory(
     batch: PositiveInt | None = None,
     learning_rate: float | None = None,
     share: float = 0.5,
+    lesson: float = 0.0,
     relook: bool = True,
     seeded: bool = True,
     bf16: bool = False,
@@ -83,6 +84,8 @@ def memory(
         batch: talks or answers per step and process; 48, 8.
         learning_rate: its peak; 0.003, 0.0001.
         share: of an answer's delimiters behind which memory is put, with data.
+        lesson: share of the steps, at the beginning, in which memories are also taught where the VLM itself looks for
+            the answer, with data. Talks have lessons of their own.
         relook: a short memory begins as a pooled second look; false is the paper's former alone.
         seeded: what goes into a former starts from the queries, too; false starts it as in the paper.
         bf16: compute in bfloat16, where the processor has it.
@@ -108,7 +111,7 @@ def memory(
         return
     torch.manual_seed(seed)
     memory = VisMem(task.vlm, task.delimiters, replace(VisMemConfig(), **sizes))
-    sft.warm_start(memory, task.rows, task.encode, sft.memory_run(out, steps, **settings), chosen, share)
+    sft.warm_start(memory, task.rows, task.encode, sft.memory_run(out, steps, **settings), chosen, share, lesson)
 
 
 def grpo(

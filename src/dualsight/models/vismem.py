@@ -365,7 +365,7 @@ class VisMem(nn.Module):
         """Learn from sequences without labels how the query builder's inputs are spread, once, before training."""
         stream = Stream(self, Mode(), input_ids, attention_mask.bool(), input_ids.shape[1], vision)
         with self.reading(stream):
-            self.parts.core(**self._whole(input_ids, attention_mask, vision))
+            self.parts.core(**self.whole(input_ids, attention_mask, vision))
         seen, said = stream.states()
         self.builder.whiten_v.fit(seen)
         self.builder.whiten_h.fit(said)
@@ -395,7 +395,7 @@ class VisMem(nn.Module):
         a model is all but certain of what follows a delimiter, and it is no other delimiter.
         """
         at = torch.isin(input_ids, torch.tensor(self.delimiters, device=input_ids.device)) & attention_mask.bool()
-        read = self.parts.core(**self._whole(input_ids, attention_mask, vision)).last_hidden_state[at]
+        read = self.parts.core(**self.whole(input_ids, attention_mask, vision)).last_hidden_state[at]
         odds = math.log(share / (1 - share)) - math.log(len(KINDS))
         wanted = self.vlm.get_output_embeddings()(read).double().logsumexp(-1) + odds
         hidden = read.double()
@@ -403,7 +403,8 @@ class VisMem(nn.Module):
         ridge = 1e-4 * square.trace() / len(square) * torch.eye(len(square)).to(square)
         self.tokens.heads.copy_(torch.linalg.solve(square + ridge, hidden.T @ wanted).expand(len(KINDS), -1))
 
-    def _whole(self, input_ids: Tensor, attention_mask: Tensor, vision: Mapping[str, Any]) -> dict[str, Any]:
+    def whole(self, input_ids: Tensor, attention_mask: Tensor, vision: Mapping[str, Any]) -> dict[str, Any]:
+        """Whole sequences as the stock model takes them, rows padded on either side."""
         positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
         return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions, **vision}
 
@@ -491,6 +492,14 @@ def delimiters_of(tokenizer: PreTrainedTokenizerBase, marks: str = ",.;:\n") -> 
         for token in range(len(tokenizer))
         if (text := str(tokenizer.decode([token])).strip(" ")) and set(text) <= set(marks)
     ]
+
+
+def in_front(chosen: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B V"], Bool[Tensor, "B V"]]:
+    """The columns that are chosen in each row, in order, padded behind to as many as a row has (at least one), and
+    which of these are there."""
+    most = max(1, int(chosen.sum(1).max()))
+    order = chosen.long().sort(dim=1, descending=True, stable=True).indices[:, :most]
+    return order, chosen.gather(1, order)
 
 
 class Stream:
@@ -629,10 +638,7 @@ class Stream:
     def _keep_visual(self, ids: Tensor, deep: Tensor, cos: Tensor, sin: Tensor) -> None:
         """Visual tokens of each row, as they enter the decoder and as they enter its last layers, padded behind. Where
         no row has any there is one that is not there: attention takes no empty sequences."""
-        visual = self.memory.parts.shows(ids)
-        most = max(1, int(visual.sum(1).max()))
-        order = visual.long().sort(dim=1, descending=True, stable=True).indices[:, :most]
-        there = visual.gather(1, order)
+        order, there = in_front(self.memory.parts.shows(ids))
 
         def picked(x: Tensor) -> Tensor:
             return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))

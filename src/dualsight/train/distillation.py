@@ -2,10 +2,10 @@
 
 A language model that is to read N latents is best served, at first, by N different sharp looks that ask nothing: they
 cover a share of the image, whatever the question is, and once they are sharp no gradient leads away from them. So the
-first steps of a memory also teach which visual tokens the model would answer from. The image is shown to it once more
-where the memory would stand, and what its answer leans on is read off one gradient:
+first steps of a memory also teach which visual tokens the model would answer from: the image is put in its reach
+(where it has lost it, once more, in the place of the memory), and what its answer leans on is read off one gradient:
 
-    t_j  = |d logit(answer) / d v_j|^2, over their sum       v_j: token j of the image that is shown once more
+    t_j  = |d logit(answer) / d v_j|^2, over their sum       v_j: visual token j, as it enters the decoder
     loss = - mean over latents n of  sum_j t_j log a_nj      a: where latent n looks, see below
 
 A short memory looks by the weights of its second look (`memory.latent.Relook`), a long one by what its slots pay to
@@ -26,10 +26,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from dualsight.models.vismem import VisMem
+from dualsight.models.janus_core import IGNORE
+from dualsight.models.vismem import Kind, VisMem, in_front
 
 SHARP = 4
 """A latent can be one visual token, not several: what little an answer leans on is left out. (Nine cells, of which the
@@ -40,19 +41,16 @@ TINY = 1e-30
 def leaning(
     memory: VisMem,
     input_ids: Int[Tensor, "B L"],
-    answer: Int[Tensor, " B"],
+    attention_mask: Int[Tensor, "B L"],
+    labels: Int[Tensor, "B L"],
     **vision: Any,
 ) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B V D"]]:
-    """``t`` above, zeros where an answer leans on no token, and ``v``.
+    """``t`` and ``v`` above, of all images of a row, padded behind; zeros where an answer leans on no token.
 
     Args:
-        input_ids: what was said up to the answer, without memories, every row of one layout. The last image in it is
-            the one that is shown once more.
-        answer: what follows.
+        input_ids: what is said, without memories; rows may be padded on the left.
+        labels: of the next token, `IGNORE` where there is none. An answer of several tokens has the sum of logits.
         vision: pixel values and what comes with them, for the stock model.
-
-    Raises:
-        ValueError: rows show no image, or their last ones have different numbers of tokens.
     """
     entered: list[Tensor] = []
 
@@ -63,29 +61,19 @@ def leaning(
             return arguments, keywords | {"hidden_states": entered[0]}
         return (entered[0], *arguments[1:]), keywords
 
-    last = _last_images(memory.parts.shows(input_ids))
+    learnt = labels != IGNORE
     handle = memory.parts.text.layers[0].register_forward_pre_hook(begins, with_kwargs=True)
     try:
         with torch.enable_grad():
-            logits = memory.vlm(input_ids=input_ids, **vision).logits[:, -1].float()
-            said = logits.gather(1, answer[:, None]).sum()
-            (gradient,) = torch.autograd.grad(said, entered[0])
+            hidden = memory.parts.core(**memory.whole(input_ids, attention_mask, vision)).last_hidden_state[learnt]
+            logits = memory.vlm.get_output_embeddings()(hidden).float()
+            (gradient,) = torch.autograd.grad(logits.gather(1, labels[learnt][:, None]).sum(), entered[0])
     finally:
         handle.remove()
-    leant, seen = gradient.float().square().sum(-1)[last], entered[0].detach()[last]
-    return F.normalize(leant.view(len(input_ids), -1), 1, eps=TINY), seen.view(len(input_ids), -1, seen.shape[-1])
-
-
-def _last_images(shows: Bool[Tensor, "B L"]) -> Bool[Tensor, "B L"]:
-    """The last run of visual tokens of every row."""
-    places = torch.arange(shows.shape[1], device=shows.device).expand_as(shows)
-    end = places.where(shows, -1).amax(1, keepdim=True)
-    before = places.where(~shows & (places < end), -1).amax(1, keepdim=True)
-    last = (places > before) & (places <= end)
-    sizes = last.sum(1)
-    if not shows.any(1).all() or (sizes != sizes[0]).any():
-        raise ValueError(f"every row has to end with an image of as many tokens; they have {sizes.tolist()}")
-    return last
+    order, there = in_front(memory.parts.shows(input_ids))
+    leant = gradient.float().square().sum(-1).gather(1, order) * there
+    seen = entered[0].detach().take_along_dim(order[..., None], 1)
+    return F.normalize(leant, 1, eps=TINY), seen
 
 
 def look_loss(looks: Float[Tensor, "B N V"], told: Float[Tensor, "B V"]) -> Float[Tensor, ""]:
@@ -102,3 +90,16 @@ def token_loss(
     spread = (seen.float() - seen.float().mean((0, 1))).square().sum(-1).mean()
     missed = (latents.float() - wanted).square().sum(-1).mean(1) * (told.sum(1) > 0)
     return missed.sum() / (told.sum(1) > 0).sum().clamp(min=1) / spread
+
+
+def lesson_loss(
+    memory: VisMem,
+    kind: Kind,
+    looks: Float[Tensor, "B N V"],
+    latents: Float[Tensor, "B N D"],
+    told: Float[Tensor, "B V"],
+    seen: Float[Tensor, "B V D"],
+) -> Float[Tensor, ""]:
+    """Those of the two that memories of this kind need."""
+    loss = look_loss(looks, told)
+    return loss + token_loss(latents, told, seen) if kind == "short" and memory.relook is None else loss

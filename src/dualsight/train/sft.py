@@ -29,10 +29,11 @@ from dualsight.data.rewards import Row
 from dualsight.memory.vlms import TEXT_INPUTS, together
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, ends_of
+from dualsight.train.distillation import leaning, lesson_loss
 from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process
 from dualsight.types import Examples
 
-LESSON = ("shown_again", "answer", "in_image")
+LESSON = ("lesson", "shown_again", "answer", "in_image")
 """What of a batch says where to look (`train.distillation`)."""
 Encode = Callable[[str], list[int]]
 """An answer -> its ids, without the token that ends it."""
@@ -48,6 +49,7 @@ class Sequences(Dataset):
     Args:
         rows: prompts with their ``answer`` (``train.prompts.ChatPrompts``).
         kinds: drawn from.
+        lesson: share of the steps, at the beginning, in which memories are also taught where to look.
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class Sequences(Dataset):
         seed: int,
         kinds: Sequence[Kind] = KINDS,
         share: float = 0.5,
+        lesson: float = 0.0,
     ):
         self.memory, self.rows, self.encode, self.seed = memory, rows, encode, seed
-        self.kinds, self.share = kinds, share
+        self.kinds, self.share, self.lesson = kinds, share, lesson
         self.end = ends_of(memory.vlm)[:1]
         numbers: Any = range(len(rows))
         self.numbers = BatchPlan(numbers, lambda chosen: {"rows": chosen}, batch, steps, seed)
@@ -72,7 +75,8 @@ class Sequences(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, index))
-        return self.batch(self.numbers[index]["rows"], rng, self._drawn(rng))
+        batch = self.batch(self.numbers[index]["rows"], rng, self._drawn(rng))
+        return batch | {"lesson": torch.tensor(index < self.lesson * len(self))}
 
     def _drawn(self, rng: np.random.Generator) -> Kind:
         return self.kinds[int(rng.integers(len(self.kinds)))]
@@ -127,7 +131,8 @@ class Sequences(Dataset):
 
 
 class MemorySft(nn.Module):
-    """A memory under the cross-entropy of what is said behind it."""
+    """A memory under the cross-entropy of what is said behind it; in a ``lesson`` the first one of each row also under
+    the losses of `train.distillation`, by what the answer leans on with the image in the prompt."""
 
     def __init__(self, memory: VisMem):
         super().__init__()
@@ -139,13 +144,54 @@ class MemorySft(nn.Module):
         attention_mask: Int[Tensor, "B L"],
         labels: Int[Tensor, "B L"],
         prompt: Tensor,
+        lesson: Tensor | None = None,
         **vision: Any,
     ) -> dict[str, Float[Tensor, ""]]:
         memory, learnt = self.memory, labels != IGNORE
+        looks: list[Tensor] | None = [] if lesson else None
+        formed: list[tuple[list[int], Tensor]] = []
+
+        def keep(rows: list[int], latents: Tensor) -> Tensor:
+            formed.append((rows, latents))
+            return latents
+
+        inputs = (input_ids, attention_mask, int(prompt))
         with memory.builder.centre.by_batch(len(input_ids)):
-            logits = memory.score(input_ids, attention_mask, int(prompt), **vision)[learnt]
+            logits = memory.score(*inputs, latents=keep, looks=looks, **vision)[learnt]
         right = (logits.argmax(-1) == labels[learnt]).float().mean()
-        return {"loss": F.cross_entropy(logits.float(), labels[learnt]) + untouched(memory), "right": right}
+        loss = F.cross_entropy(logits.float(), labels[learnt])
+        if looks:
+            first: dict[int, tuple[Tensor, Tensor]] = {}
+            for (rows, latents), look in zip(formed, looks, strict=True):
+                for row, *found in zip(rows, look, latents, strict=True):
+                    first.setdefault(row, (found[0], found[1]))
+            look, latents = (torch.stack([first[row][of] for row in range(len(input_ids))]) for of in (0, 1))
+            told, seen = leaning(memory, **without_memories(memory, input_ids, attention_mask, labels, vision))
+            kind = memory.tokens.kind(int(input_ids[memory.tokens.calls(input_ids)][0]))
+            loss = loss + lesson_loss(memory, kind, look, latents, told, seen)
+        return {"loss": loss + untouched(memory), "right": right}
+
+
+def without_memories(
+    memory: VisMem,
+    input_ids: Int[Tensor, "B L"],
+    attention_mask: Int[Tensor, "B L"],
+    labels: Int[Tensor, "B L"],
+    vision: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The same rows as if no memory had been called, padded on the left; labels stay those of the next token."""
+    kept = attention_mask.bool() & (input_ids < memory.tokens.first)
+    most = int(kept.sum(1).max())
+    order = kept.long().sort(dim=1, stable=True).indices[:, -most:]
+    targets = F.pad(labels[:, :-1], (1, 0), value=IGNORE).gather(1, order)  # of the token itself
+    columns = {name: vision[name].gather(1, order) for name in vision if name in TEXT_INPUTS}
+    return {
+        "input_ids": input_ids.gather(1, order),
+        "attention_mask": kept.long().gather(1, order),
+        "labels": F.pad(targets[:, 1:], (0, 1), value=IGNORE),
+        **vision,
+        **columns,
+    }
 
 
 def untouched(memory: VisMem) -> Float[Tensor, ""]:
@@ -159,15 +205,22 @@ def memory_run(out: Path, steps: int, **changes: Any) -> Run:
 
 
 def warm_start(
-    memory: VisMem, rows: Examples, encode: Encode, run: Run, kinds: Sequence[Kind] = KINDS, share: float = 0.5
+    memory: VisMem,
+    rows: Examples,
+    encode: Encode,
+    run: Run,
+    kinds: Sequence[Kind] = KINDS,
+    share: float = 0.5,
+    lesson: float = 0.0,
 ) -> Path:
     """Train a memory on right answers and write it to ``run.out``; returns that folder. Arguments as for `Sequences`.
 
     Raises:
-        ValueError: fewer rows than a batch, or one in which no memory can be called.
+        ValueError: fewer rows than a batch, or one in which no memory can be called; or a lesson of the paper's short
+            former alone around a VLM of which it is not known which patches make a token.
         BadData: a row that is no question with an answer.
     """
-    plan = Sequences(memory, rows, encode, run.batch, run.steps, run.seed, kinds, share)
+    plan = Sequences(memory, rows, encode, run.batch, run.steps, run.seed, kinds, share, lesson)
     lone = [Sequences(memory, rows, encode, run.batch, 4, run.seed + 1, (kind,), 0.0) for kind in kinds]
     seen = plan.batch(range(min(len(rows), 32)), np.random.default_rng(run.seed), None)
     return train(memory, MemorySft(memory), plan, (of[index] for of in lone for index in range(4)), seen, run)

@@ -28,7 +28,7 @@ from dualsight.inference.talk_vlm import Call, PolicyConfig, TalkBatch, load_pol
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.nn.hf_attention import QUICK
-from dualsight.train.distillation import leaning, look_loss, token_loss
+from dualsight.train.distillation import leaning, lesson_loss
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.sft import train, untouched
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
@@ -263,11 +263,13 @@ class MemoryTraining(nn.Module):
         loss = F.cross_entropy(logits[learnt], labels[learnt])
         if looks:
             assert shown_again is not None and answer is not None and in_image is not None
-            told, seen = leaning(memory, shown_again, answer, pixel_values=pixel_values.repeat_interleave(2, 0))
-            told = told * in_image[:, None]
-            loss = loss + look_loss(looks[-1], told)
-            if memory.relook is None and memory.tokens.kind(int(input_ids[0, last])) == "short":
-                loss = loss + token_loss(formed[-1], told, seen)
+            labels = torch.full_like(shown_again, IGNORE)
+            labels[:, -1] = answer
+            pictures = pixel_values.repeat_interleave(2, 0)
+            told, seen = leaning(memory, shown_again, torch.ones_like(labels), labels, pixel_values=pictures)
+            told, seen = (of[:, -looks[-1].shape[-1] :] for of in (told, seen))  # of the first time it is out of reach
+            kind = memory.tokens.kind(int(input_ids[0, last]))
+            loss = loss + lesson_loss(memory, kind, looks[-1], formed[-1], told * in_image[:, None], seen)
         return {"loss": loss + untouched(memory), "right": right}
 
 
