@@ -167,7 +167,7 @@ def test_from_the_command_line_around_a_folder_of_transformers(tmp_path):
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     common = [f"--vlm={vlm}", f"--data={tmp_path / 'data.jsonl'}", "--steps=1", "--batch=2"]
     sizes = ["--queries=2", "--short=2", "--long=2", "--width=16"]
-    main(["train", "memory", *common, *sizes, f"--out={tmp_path / 'warm'}"])
+    main(["train", "memory", *common, *sizes, "--lesson=1", f"--out={tmp_path / 'warm'}"])
     main(
         ["train", "grpo", *common, "--stage=memory", f"--memory={tmp_path / 'warm'}", f"--out={tmp_path / 'memory'}",
          "--group=2", "--answer=8"]
