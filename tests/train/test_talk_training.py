@@ -120,18 +120,23 @@ def test_memories_are_lone_and_looks_are_taught_before_there_are_many(batches=20
 
 
 def test_a_lesson_has_the_same_talk_with_the_image_in_the_place_of_the_memory():
-    """And says which questions the image has to be looked at for."""
+    """As far back as the answer can see, which is not to the image of the beginning; and says which questions the image
+    has to be looked at for."""
     memory = VisMem(new_policy(FULL), [6], CONFIG)
-    batch = MemoryTalks(FULL, memory, 12, 10, 0, ("short",))[0]
     visual, ours = list(FULL.image), memory.written("short")
     texts = [FULL.index[word] for word in ("first", "last")]
-    for row in range(12):
-        ids, again = batch["input_ids"][row].tolist(), batch["shown_again"][row].tolist()
-        start = ids.index(ours[0])
-        assert again == ids[:start] + visual + ids[start + len(ours) :]
-        assert batch["labels"][row, -1] == batch["answer"][row]
-        assert batch["in_image"][row] == (ids[start + len(ours)] not in texts)
-    assert batch["in_image"].any() and not batch["in_image"].all()
+    in_image = []
+    for index in range(6):
+        batch = MemoryTalks(FULL, memory, 4, 10, index, ("short",))[0]
+        for row in range(4):
+            ids, again = batch["input_ids"][row].tolist(), batch["shown_again"][row].tolist()
+            start = ids.index(ours[0])
+            assert again == (ids[:start] + visual + ids[start + len(ours) :])[-FULL.reach - 1 :]
+            assert again.count(MARK["<seen>"]) == FULL.visual_tokens, "one image, and all of it"
+            assert batch["labels"][row, -1] == batch["answer"][row]
+            assert batch["in_image"][row] == (ids[start + len(ours)] not in texts)
+            in_image.append(bool(batch["in_image"][row]))
+    assert any(in_image) and not all(in_image)
 
 
 def test_a_memory_learns_the_answer_behind_it():

@@ -199,12 +199,12 @@ class MemoryTalks(Dataset):
         return batch
 
     def _shown_again(self, talks: Sequence[Talk], last: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """The same talks with the image once more in the place of the last memory, up to the ``answer``, and which of
-        these are in the image."""
+        """The same talks with the image in the place of the last memory, from where on the ``answer`` can see (the
+        image of the beginning, out of its reach, not among it), and which answers are in the image."""
         batch = self.make(talks, rng, again={last: self.config.visual_tokens})
         answer = int(batch["answers"][last])
         return {
-            "shown_again": batch["input_ids"][:, :answer],
+            "shown_again": batch["input_ids"][:, answer - self.config.reach - 1 : answer],
             "answer": batch["input_ids"][:, answer],
             "in_image": torch.tensor([talk.sentences[last].type != "text" for talk in talks]),
         }
@@ -265,9 +265,7 @@ class MemoryTraining(nn.Module):
             assert shown_again is not None and answer is not None and in_image is not None
             labels = torch.full_like(shown_again, IGNORE)
             labels[:, -1] = answer
-            pictures = pixel_values.repeat_interleave(2, 0)
-            told, seen = leaning(memory, shown_again, torch.ones_like(labels), labels, pixel_values=pictures)
-            told, seen = (of[:, -looks[-1].shape[-1] :] for of in (told, seen))  # of the first time it is out of reach
+            told, seen = leaning(memory, shown_again, torch.ones_like(labels), labels, pixel_values=pixel_values)
             kind = memory.tokens.kind(int(input_ids[0, last]))
             loss = loss + lesson_loss(memory, kind, looks[-1], formed[-1], told * in_image[:, None], seen)
         return {"loss": loss + untouched(memory), "right": right}
