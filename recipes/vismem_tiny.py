@@ -22,14 +22,14 @@ class Recipe:
     size: str = "small"
     policy_steps: int = 1200
     memory_steps: int = 800
-    call_steps: int = 60
+    call_steps: int = 120
     cost: float = 0.05
     """Of a call, in stage II."""
     seed: int = 0
     """Of the memory."""
     modes: tuple[str, ...] = ("off", "learned", "always+short", "always+long", "relook")
     lone: tuple[str, ...] = ("", "+constant", "+wrong-image", "+wrong-question")
-    """The gate: what the latents of one short memory, at the last question, are made of."""
+    """The gate: what the latents of one memory, at the last question, are made of."""
 
 
 def commands(out: Path, recipe: Recipe) -> list[str]:
@@ -42,7 +42,7 @@ def commands(out: Path, recipe: Recipe) -> list[str]:
         f"dualsight train grpo --stage invocation --vlm {policy} --memory {warm} --out {out}/memory "
         f"--steps {recipe.call_steps} --learning-rate 0.003 --cost {recipe.cost} --answer 16 --seed {seed}",
         *(f"{test} --count 256 --memory {mode}" for mode in recipe.modes),
-        *(f"{test} --count 2048 --memory always+short+lone{content}" for content in recipe.lone),
+        *(f"{test} --count 2048 --memory always+{kind}+lone{of}" for kind in ("short", "long") for of in recipe.lone),
     ]
 
 
