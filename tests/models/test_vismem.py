@@ -721,6 +721,24 @@ def test_latents_arrive_as_an_image_does(vlm, batch, rows):
     torch.testing.assert_close(memory.tokens.rows, around if rows == "image" else like.expand(4, -1))
 
 
+@pytest.mark.parametrize("rows", ["image", "delimiters"])
+def test_long_latents_start_as_large_as_visual_tokens(vlm, batch, rows):
+    """Or as words, as in the paper: the root of the mean square of either."""
+    memory = remember(vlm, replace(CONFIG, rows=rows))
+    entered = []
+    layer = memory.parts.text.layers[0]
+    handle = layer.register_forward_pre_hook(
+        lambda layer, given, named: entered.append(named["hidden_states"] if "hidden_states" in named else given[0]),
+        with_kwargs=True,
+    )
+    memory.fit_whitening(batch["input_ids"], batch["attention_mask"], **vision_of(batch) | _kinds(batch))
+    handle.remove()
+    words = vlm.get_input_embeddings().weight.square().mean().sqrt()
+    visual = entered[0][memory.parts.shows(batch["input_ids"])].square().mean().sqrt()
+    torch.testing.assert_close(memory.long.scale.detach(), visual if rows == "image" else words, rtol=1e-4, atol=1e-6)
+    assert not torch.isclose(visual, words, rtol=0.05)
+
+
 def test_calls_are_made_as_likely_as_asked(vlm, batch):
     memory = remember(vlm)
     there = batch["attention_mask"]

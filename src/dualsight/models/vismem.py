@@ -91,7 +91,8 @@ class VisMemConfig:
     """Spread of the new tokens around what they start from, in shares of its row's own."""
     rows: Literal["image", "delimiters"] = "image"
     """What the rows of the four tokens start from (`fit_rows`): what stands around images, so that latents arrive as an
-    image does; or, as in the paper, delimiters, behind which a frozen model goes on as if nothing had been shown."""
+    image does, and long ones in its size; or, as in the paper, delimiters, behind which a frozen model goes on as if
+    nothing had been shown."""
     encoder: Literal["pre-norm"] = "pre-norm"
     """The query builder's; the paper's equations have another residual than either norm."""
     dropout: float = 0.0
@@ -110,8 +111,9 @@ class VisMemConfig:
     context: Literal["visual+segment"] = "visual+segment"
     """What the long former reads: the states of both that enter the first of its layers."""
     entrance: Literal["norm", "linear"] = "norm"
-    """How what the long former makes enters the decoder: normalised, at a learnt scale that starts from that of the
-    embeddings; or with a linear map between the two, which starts as none."""
+    """How what the long former makes enters the decoder: normalised, at a learnt scale that starts from the size of
+    visual tokens (`VisMem.fit_whitening`; of words, where ``rows`` are delimiters); or with a linear map between the
+    two, which starts as none."""
     deepstack: Literal["none"] = "none"
     """What latents get of features that a VLM adds inside its decoder (Qwen3-VL)."""
     calling: Literal["rows"] = "rows"
@@ -362,13 +364,19 @@ class VisMem(nn.Module):
 
     @torch.no_grad()
     def fit_whitening(self, input_ids: Int[Tensor, "B L"], attention_mask: Int[Tensor, "B L"], **vision: Any) -> None:
-        """Learn from sequences without labels how the query builder's inputs are spread, once, before training."""
+        """Learn from sequences without labels how the query builder's inputs are spread, once, before training. What a
+        long memory makes starts from the size of visual tokens, too, where ``config.rows`` has it arrive as an image
+        does: beside words these can be large (56 times, in a policy of 36 cells), and what is as small as a word is not
+        read among them.
+        """
         stream = Stream(self, Mode(), input_ids, attention_mask.bool(), input_ids.shape[1], vision)
         with self.reading(stream):
             self.parts.core(**self.whole(input_ids, attention_mask, vision))
         seen, said = stream.states()
         self.builder.whiten_v.fit(seen)
         self.builder.whiten_h.fit(said)
+        if self.config.rows == "image" and len(seen):
+            self.long.scale.copy_(seen.float().square().mean().sqrt())
 
     @torch.no_grad()
     def fit_rows(self, input_ids: Int[Tensor, "B L"]) -> None:
