@@ -118,6 +118,8 @@ def test_lessons_stand_at_the_beginning():
     memory = remember("internvl")
     taught = [bool(sequences(memory, "internvl", lesson=0.25)[index]["lesson"]) for index in range(40)]
     assert taught == [True] * 10 + [False] * 30
+    with pytest.raises(ValueError, match="lesson=7 of the steps: give each from 0 to 1"):
+        sequences(memory, "internvl", lesson=7)
 
 
 def test_a_memory_learns_what_is_said_behind_it():

@@ -112,7 +112,7 @@ def test_visual_tokens_of_a_placed_policy_learn_to_show_their_cells():
 
 def test_memories_are_lone_and_looks_are_taught_before_there_are_many(batches=20):
     memory = VisMem(new_policy(SMALL), [6], CONFIG)
-    plan = MemoryTalks(SMALL, memory, 2, batches, 0)
+    plan = MemoryTalks(SMALL, memory, 2, batches, 0, lesson=0.5)
     calls = [int(torch.isin(plan[i]["input_ids"][0], torch.tensor(memory.tokens.begin)).sum()) for i in range(batches)]
     assert calls[:13] == [1] * 13 and max(calls[13:]) > 3
     assert all((plan[index]["labels"] != IGNORE).sum() == 6 for index in range(batches))  # of the last one only
@@ -127,7 +127,7 @@ def test_a_lesson_has_the_same_talk_with_the_image_in_the_place_of_the_memory():
     texts = [FULL.index[word] for word in ("first", "last")]
     in_image = []
     for index in range(6):
-        batch = MemoryTalks(FULL, memory, 4, 10, index, ("short",))[0]
+        batch = MemoryTalks(FULL, memory, 4, 10, index, ("short",), lesson=0.5)[0]
         for row in range(4):
             ids, again = batch["input_ids"][row].tolist(), batch["shown_again"][row].tolist()
             start = ids.index(ours[0])

@@ -33,8 +33,6 @@ from dualsight.train.distillation import leaning, lesson_loss
 from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process
 from dualsight.types import Examples
 
-LESSON = ("lesson", "shown_again", "answer", "in_image")
-"""What of a batch says where to look (`train.distillation`)."""
 Encode = Callable[[str], list[int]]
 """An answer -> its ids, without the token that ends it."""
 
@@ -50,6 +48,9 @@ class Sequences(Dataset):
         rows: prompts with their ``answer`` (``train.prompts.ChatPrompts``).
         kinds: drawn from.
         lesson: share of the steps, at the beginning, in which memories are also taught where to look.
+
+    Raises:
+        ValueError: a share that is none.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Sequences(Dataset):
         share: float = 0.5,
         lesson: float = 0.0,
     ):
+        if not (0 <= share <= 1 and 0 <= lesson <= 1):
+            raise ValueError(f"share={share} of the delimiters and lesson={lesson} of the steps: give each from 0 to 1")
         self.memory, self.rows, self.encode, self.seed = memory, rows, encode, seed
         self.kinds, self.share, self.lesson = kinds, share, lesson
         self.end = ends_of(memory.vlm)[:1]
@@ -216,8 +219,8 @@ def warm_start(
     """Train a memory on right answers and write it to ``run.out``; returns that folder. Arguments as for `Sequences`.
 
     Raises:
-        ValueError: fewer rows than a batch, or one in which no memory can be called; or a lesson of the paper's short
-            former alone around a VLM of which it is not known which patches make a token.
+        ValueError: a share that is none; fewer rows than a batch, or one in which no memory can be called; or a lesson
+            of the paper's short former alone around a VLM of which it is not known which patches make a token.
         BadData: a row that is no question with an answer.
     """
     plan = Sequences(memory, rows, encode, run.batch, run.steps, run.seed, kinds, share, lesson)
@@ -258,7 +261,7 @@ def train(
 
 def inputs_of(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """What of a batch a VLM reads."""
-    others = ("labels", "prompt", "answers", *LESSON)
+    others = ("labels", "prompt", "lesson", "answers")
     return {name: value.to(device) for name, value in batch.items() if name not in others}
 
 

@@ -35,6 +35,8 @@ from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
 LAYERS = r"layers?\.\d"
 """Whose matrices Muon trains."""
+LESSON = 0.5
+"""Share of a memory's steps that also teach where to look."""
 SEEN = 256
 """Talks that whitening and the heads that call are fitted on; a quarter of them in each of 8 batches for constants."""
 
@@ -153,10 +155,11 @@ class MemoryTalks(Dataset):
             late answers alone it could learn nothing, as the image is out of reach; the early ones are its lessons.
         kinds: drawn from, batch by batch.
         calls: memories in a talk, at most.
+        lesson: share of the steps, at the beginning, in which they are taught where to look.
     """
 
-    LESSON, LONE = 0.5, 0.65
-    """Until which share of the steps looks are taught, and memories are lone."""
+    LONE = 0.65
+    """Until which share of the steps memories are lone."""
 
     def __init__(
         self,
@@ -167,9 +170,10 @@ class MemoryTalks(Dataset):
         seed: int,
         kinds: Sequence[Kind] = KINDS,
         calls: int = 9,
+        lesson: float = 0.0,
     ):
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
-        self.kinds, self.calls = kinds, calls
+        self.kinds, self.calls, self.lesson = kinds, calls, lesson
         self.longest = min(config.late + 3, config.task.subjects)
         """Sentences of a talk, at most."""
         self.make, self.remembers = TalkBatch(config, memory), memory is not None
@@ -194,7 +198,7 @@ class MemoryTalks(Dataset):
         near = called[0] > 0 and (lone or rng.random() < 0.5)
         begin = int(answers[called[0] - 1]) + 2 if near else len(self.config.image)
         batch |= {"prompt": torch.tensor(begin)}
-        if self.remembers and done < self.LESSON:
+        if done < self.lesson:
             batch |= self._shown_again(talks, last, same)
         return batch
 
@@ -288,7 +292,6 @@ class SoftPromptTraining(nn.Module):
         labels: Tensor,
         prompt: Tensor,
         pixel_values: Tensor,
-        **lesson: Tensor,
     ) -> dict[str, Tensor]:
         learnt = labels != IGNORE
         inputs = (input_ids, attention_mask, int(prompt), "constant")
@@ -365,7 +368,7 @@ def warm_start_around(
     of_policy = replace(of_policy, task=replace(of_policy.task, types=types or of_policy.task.types))
     torch.manual_seed(run.seed)
     memory = load_memory(vlm, init) if init else VisMem(vlm, [MARK[";"]], config)
-    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds)
+    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds, lesson=LESSON)
     make, rng, task = TalkBatch(of_policy), np.random.default_rng((run.seed, 1)), of_policy.task
     seen = make([task.sample(plan.longest, rng) for _ in range(SEEN)], rng)
     examples = MemoryTalks(of_policy, memory, SEEN // 4, 8, run.seed + 1, kinds)
