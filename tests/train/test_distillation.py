@@ -9,7 +9,7 @@ import torch
 from dualsight.inference.talk_vlm import SMALL, Call, TalkBatch, new_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
-from dualsight.train.distillation import leaning, look_loss, token_loss
+from dualsight.train.distillation import leaning, look_loss, shared_out, token_loss
 from tests.models.tiny_vlms import FAMILIES, prompts, take, tiny_vlm
 
 CONFIG = VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4)
@@ -77,21 +77,36 @@ def test_a_teacher_reads_any_vlm_and_leaves_it_as_it_was(family):
     assert not memory.parts.text.layers[0]._forward_pre_hooks
 
 
+def test_what_is_leant_on_is_shared_out_among_latents():
+    """One token to all, several one after another, and next to nothing of what is hardly leant on."""
+    told = torch.tensor(
+        [[0.06, 0.9, 0.04, 0.0, 0.0], [0.2, 0.01, 0.34, 0.001, 0.449], [0.3, 0.2, 0.2, 0.2, 0.1], [0.0] * 5]
+    )
+    for latents, expected in (
+        (4, [[1, 1, 1, 1], [0, 2, 2, 4], [0, 1, 2, 3]]),
+        (6, [[1] * 6, [0, 0, 2, 2, 4, 4], [0, 1, 1, 2, 3, 3]]),
+        (2, [[1, 1], [0, 4], [1, 3]]),
+    ):
+        wanted = shared_out(told, latents)
+        assert wanted[:3].argmax(-1).tolist() == expected
+        assert (wanted[:3].sum(-1) == 1).all() and not wanted[3].any()
+    assert shared_out(torch.full((1, 3), 1 / 3), 3).argmax(-1).tolist() == [[0, 1, 2]], "all alike"
+    assert shared_out(torch.tensor([[1.0]]), 2).tolist() == [[[1.0], [1.0]]], "an image of one token"
+
+
 def test_a_look_is_taught_by_cross_entropy_by_hand():
     look = torch.tensor([[[0.5, 0.5], [0.25, 0.75]], [[0.9, 0.1], [0.9, 0.1]]])
-    told = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
-    assert float(look_loss(look, told)) == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2), "one row is told"
-    assert float(look_loss(look, torch.zeros(2, 2))) == 0
+    wanted = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert float(look_loss(look, wanted)) == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2), "one row is told"
+    assert float(look_loss(look, torch.zeros(2, 2, 2))) == 0
 
 
-def test_a_latent_is_taught_to_be_the_token_by_hand():
-    """Of tokens of which 16 / 17 are wanted where 2 / 3 is leant on."""
+def test_a_latent_is_taught_to_be_its_token_by_hand():
     seen = torch.tensor([[[0.0, 2.0], [2.0, 2.0]], [[0.0, 0.0], [2.0, 0.0]]])  # 2 from their mean, squared
-    told = torch.tensor([[2 / 3, 1 / 3], [0.0, 0.0]])
+    wanted = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
     latents = torch.tensor([[[0.0, 2.0], [1.0, 2.0]], [[9.0, 9.0], [9.0, 9.0]]])
-    wanted = 2 / 17
-    expected = (wanted**2 + (1 - wanted) ** 2) / 2 / 2
-    assert float(token_loss(latents, told, seen)) == pytest.approx(expected)
+    assert float(token_loss(latents, wanted, seen)) == pytest.approx((0 + 1) / 2 / 2)
+    assert float(token_loss(latents, torch.zeros(2, 2, 2), seen)) == 0
 
 
 @pytest.mark.parametrize(("kind", "relook"), [("short", True), ("short", False), ("long", True)])
@@ -103,13 +118,14 @@ def test_a_look_learns_where_to_look(kind, relook):
     talks = [SMALL.task.sample(4, rng) for _ in range(3)]
     batch = TalkBatch(SMALL, memory)(talks, rng, calls=[Call(1, kind), Call(3, kind)])
     told = torch.nn.functional.one_hot(torch.tensor([1, 3, 5]), SMALL.visual_tokens).float()
+    wanted = shared_out(told, memory.latents(kind))
     optimiser = torch.optim.AdamW([p for p in memory.parameters() if p.requires_grad], 1e-2)
     inputs = (batch["input_ids"], batch["attention_mask"], len(SMALL.image))
     for _ in range(60):
         looks: list[torch.Tensor] = []
         with memory.builder.centre.by_batch(3):
             memory.score(*inputs, looks=looks, pixel_values=batch["pixel_values"])
-        loss = look_loss(looks[-1], told)
+        loss = look_loss(looks[-1], wanted)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -45,7 +45,7 @@ def test_an_image_that_is_shown_again_is_so_in_any_number_of_its_tokens():
     """Of a placed policy; what enters are tokens of that image, and for others all of them."""
     for config, most in ((SMALL, 1), (replace(SMALL, placed=True), 5)):
         plan = PolicyTalks(config, 2, 40, 0, interleaved=0.7)
-        batches = [plan[index] for index in range(12)]
+        batches = [plan[index] for index in range(12)]  # none of the last quarter
         for batch in batches:
             shown = (batch["input_ids"] == MARK["<seen>"]).sum(1).tolist()
             images = len(batch["kept"]) // 2
@@ -55,6 +55,40 @@ def test_an_image_that_is_shown_again_is_so_in_any_number_of_its_tokens():
         assert len(again) >= most and again <= set(range(1, 10))
         loss = PolicyTraining(new_policy(config), config.task.shown if config.placed else ())(**batches[0])["loss"]
         assert loss.isfinite()
+
+
+def test_in_the_end_a_placed_policy_meets_cut_outs_with_nothing_else_to_look_at():
+    """Half of the talks begin behind the image. Of the images amid a text half begin with what is asked there."""
+    plan, length = PolicyTalks(FULL, 16, 40, 0, interleaved=0.5, done=0.75), len(FULL.image)
+    names = {FULL.index[name]: number for number, name in enumerate(FULL.task.names)}
+    fitting, few, without, images = 0, 0, 0, 0
+    for index in range(1, 13):
+        batch = plan[index]
+        assert len(batch["order"]) == len(batch["kept"]) == len(batch["pixel_values"]) == len(batch["shown"])
+        assert (batch["input_ids"] == MARK["<seen>"]).sum() == batch["kept"].sum()
+        assert batch["labels"].shape == batch["attention_mask"].shape == batch["input_ids"].shape
+        behind = bool((batch["input_ids"][:, 0] != MARK["<image>"]).all())
+        without += behind
+        orders = batch["order"].view(16, -1, 36)[:, 0 if behind else 1 :]
+        few += int((batch["kept"].view(16, -1)[0, 0 if behind else 1 :] <= 6).sum())
+        for ids, mine in zip(batch["input_ids"].tolist(), orders.tolist(), strict=True):
+            shown_at = [at for at, word in enumerate(ids) if word == MARK["<image>"] and (behind or at >= length)]
+            images += len(mine)
+            fitting += sum(names.get(ids[at - 3]) == order[0] for at, order in zip(shown_at, mine, strict=True))
+    assert 3 <= without <= 9
+    assert 0.15 < fitting / images < 0.4, "half of those that are about one cell, three of five types"
+    assert few > images / 16 / 3
+
+
+def test_a_policy_goes_on_from_another_one_of_its_size(tmp_path):
+    small = replace(SMALL, placed=True)
+    first = pretrain_policy(small, Run(tmp_path / "first", 1, batch=2))
+    second = pretrain_policy(small, Run(tmp_path / "second", 2, batch=2, learning_rate=0.0), 0.5, first)
+    (before, _), (after, config) = load_policy(first), load_policy(second)
+    assert config == replace(small, interleaved=0.5, steps=3)
+    assert all(torch.equal(before.state_dict()[name], value) for name, value in after.state_dict().items())
+    with pytest.raises(ValueError, match="holds a policy of another size"):
+        pretrain_policy(SMALL, Run(tmp_path / "third", 1, batch=2), init=first)
 
 
 def test_a_placed_policy_is_asked_about_all_cells_from_the_start():

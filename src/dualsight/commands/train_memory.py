@@ -18,6 +18,7 @@ def policy(
     batch: PositiveInt = 64,
     learning_rate: float = 2e-3,
     interleaved: float = 0.1,
+    init: Path | None = None,
     bf16: bool = False,
     seed: int = 0,
 ) -> None:
@@ -31,6 +32,7 @@ def policy(
         batch: talks per step and process.
         learning_rate: its peak.
         interleaved: share of questions behind which the image is shown once more.
+        init: a model of that size to go on from, with the talks of the last quarter.
         bf16: compute in bfloat16, where the processor has it.
         seed: of weights and talks.
     """
@@ -45,7 +47,7 @@ def policy(
     if data:
         config = replace(config, task=with_views(config.task, data))
     run = policy_run(out, steps or steps_of(config), batch=batch, learning_rate=learning_rate, bf16=bf16, seed=seed)
-    pretrain_policy(config, run, interleaved)
+    pretrain_policy(config, run, interleaved, init)
 
 
 def memory(

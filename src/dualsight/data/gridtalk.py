@@ -107,6 +107,13 @@ class GridTalk:
             said.append(ask(kind, int(order[number]), grid, self, rng))
         return Talk(render(grid, self.size, rng), grid, tuple(said))
 
+    def looked_at(self, sentence: Sentence) -> list[int]:
+        """The cells in which its answer is."""
+        if sentence.type == "count":
+            first = sentence.subject // self.size * self.size
+            return list(range(first, first + self.size))
+        return [sentence.subject] if sentence.subject >= 0 else []
+
     def answer_about(self, other: Talk, sentence: Sentence) -> str:
         if sentence.subject < 0:
             return sentence.words[ANSWER]

@@ -99,7 +99,9 @@ HOUSE = PolicyConfig(HouseTalk(), HOUSE_TYPES, vision_width=144, vision_layers=4
 SIZES = {"small": SMALL, "full": FULL, "house": HOUSE}
 POSITIONS = 0.5
 """Size of the embeddings of positions at the beginning."""
-MEMORY = VisMemConfig(4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64)
+MEMORY = VisMemConfig(
+    4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64, entrance="linear"
+)
 """Of a memory around either."""
 
 

@@ -6,14 +6,18 @@ first steps of a memory also teach which visual tokens the model would answer fr
 (where it has lost it, once more, in the place of the memory), and what its answer leans on is read off one gradient:
 
     t_j  = |d logit(answer) / d v_j|^2, over their sum       v_j: visual token j, as it enters the decoder
-    loss = - mean over latents n of  sum_j t_j log a_nj      a: where latent n looks, see below
+    S    = the tokens before the largest drop of t_j, from the most leant on down
+    j_n  = number (n + 1/2) |S| / N, rounded down, of S in the order of the image
+    loss = - mean over latents n of  log a_{n, j_n}          a: where latent n looks, see below
 
-A short memory looks by the weights of its second look (`memory.latent.Relook`), a long one by what its slots pay to
-visual tokens in the decoder's last layers, and the paper's short former, alone, by what its slots pay to the image in
-the blocks of the encoder. What that one makes of what it sees must be read as a visual token is, by its place and then
-its content, of which no gradient tells before it has both. So it is also taught to make the token itself:
+So latents share what is needed among them: where the answer is in one token, all of them look at it, and where it is in
+the six cells of a row, one after another. A short memory looks by the weights of its second look
+(`memory.latent.Relook`), a long one by what its slots pay to visual tokens in the decoder's last layers, and the
+paper's short former, alone, by what its slots pay to the image in the blocks of the encoder. What these two make of
+what they see must be read as visual tokens are, by their place and then their content, of which no gradient tells
+before they have both. So they are also taught to make the tokens themselves:
 
-    loss = mean over latents n of  |M_n - sum_j s_j v_j|^2 / spread of the v_j      s_j = t_j^4, over their sum
+    loss = mean over latents n of  |M_n - v_{j_n}|^2 / spread of the v_j
 
 Of 36 cells the asked one gets nine tenths of ``t``. How likely each token by itself would make the answer, as in
 perplexity distillation (Atlas, arXiv:2208.03299), says next to nothing where many cells look alike, and takes a pass
@@ -32,9 +36,8 @@ from torch import Tensor
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import Kind, VisMem, in_front
 
-SHARP = 4
-"""A latent can be one visual token, not several: what little an answer leans on is left out. (Nine cells, of which the
-asked one gets half of ``t``: 88 % of names, colons and answers with 1, 99 with 4; docs/log.md.)"""
+LEAST = 0.01
+"""Drops are looked for among the tokens that are leant on at least so much, of what the first one is."""
 TINY = 1e-30
 
 
@@ -76,20 +79,32 @@ def leaning(
     return F.normalize(leant, 1, eps=TINY), seen
 
 
-def look_loss(looks: Float[Tensor, "B N V"], told: Float[Tensor, "B V"]) -> Float[Tensor, ""]:
-    """The first loss above, mean over the rows that are told anything."""
-    missed = -(told[:, None] * looks.float().clamp(min=1e-9).log()).sum(-1).mean(1)
-    return missed.sum() / (told.sum(1) > 0).sum().clamp(min=1)
+def shared_out(told: Float[Tensor, "B V"], latents: int) -> Float[Tensor, "B N V"]:
+    """Which token each latent should be, ``j_n`` above, as ones among zeros; nothing where nothing is told."""
+    told = told.float()
+    ordered = told.sort(1, descending=True).values
+    ordered = ordered.clamp(min=TINY).maximum(LEAST * ordered[:, :1])
+    below = torch.cat([ordered[:, 1:], ordered[:, -1:]], 1)
+    last = (ordered / below).argmax(1, keepdim=True)  # of S
+    needed = (told >= ordered.gather(1, last)) & (told > 0)
+    wanted = ((torch.arange(latents, device=told.device) + 0.5) / latents * needed.sum(1, keepdim=True)).long() + 1
+    tokens = torch.searchsorted(needed.cumsum(1), wanted).clamp(max=told.shape[1] - 1)
+    return F.one_hot(tokens, told.shape[1]) * needed.any(1)[:, None, None].float()
+
+
+def look_loss(looks: Float[Tensor, "B N V"], wanted: Float[Tensor, "B N V"]) -> Float[Tensor, ""]:
+    """The first loss above, mean over the latents of which something is wanted."""
+    missed = -(wanted * looks.float().clamp(min=1e-9).log()).sum()
+    return missed / wanted.sum().clamp(min=1)
 
 
 def token_loss(
-    latents: Float[Tensor, "B N D"], told: Float[Tensor, "B V"], seen: Float[Tensor, "B V D"]
+    latents: Float[Tensor, "B N D"], wanted: Float[Tensor, "B N V"], seen: Float[Tensor, "B V D"]
 ) -> Float[Tensor, ""]:
-    """The second one, mean over the rows that are told anything."""
-    wanted = F.normalize(told**SHARP, 1, eps=TINY)[:, None] @ seen.float()
+    """The second one, mean over the latents of which something is wanted."""
     spread = (seen.float() - seen.float().mean((0, 1))).square().sum(-1).mean()
-    missed = (latents.float() - wanted).square().sum(-1).mean(1) * (told.sum(1) > 0)
-    return missed.sum() / (told.sum(1) > 0).sum().clamp(min=1) / spread
+    missed = (latents.float() - wanted @ seen.float()).square().sum(-1) * wanted.sum(-1)
+    return missed.sum() / wanted.sum().clamp(min=1) / spread
 
 
 def lesson_loss(
@@ -101,5 +116,6 @@ def lesson_loss(
     seen: Float[Tensor, "B V D"],
 ) -> Float[Tensor, ""]:
     """Those of the two that memories of this kind need."""
-    loss = look_loss(looks, told)
-    return loss + token_loss(latents, told, seen) if kind == "short" and memory.relook is None else loss
+    wanted = shared_out(told, latents.shape[1])
+    loss = look_loss(looks, wanted)
+    return loss if kind == "short" and memory.relook is not None else loss + token_loss(latents, wanted, seen)

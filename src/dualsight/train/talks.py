@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import InternVLForConditionalGeneration
@@ -50,6 +51,15 @@ class PolicyTalks(Dataset):
     about all cells from the start; and it learns to count before it is asked about all features, from grids half of
     which have rows that lean to a colour. Questions that it is not ``taught`` are asked with the others; of these it
     learns how a sentence goes on, but not the answer. In the end every other talk is as long as the image is in reach.
+
+    Wherever a placed policy meets the image once more, it is in any number of its tokens. In the end these are as often
+    few as many, half of the times begin with those that are asked about, as a cut-out does, and half of the talks begin
+    behind the image, so that there is nothing else to look at: a policy for which the whole image was always in reach
+    as well learns to pass over a few tokens amid a text, not to read them.
+
+    Args:
+        interleaved: share of the delimiters behind which the image is shown once more.
+        done: share of this schedule that the policy has behind it.
     """
 
     FEATURES, CELLS, LONG = 0.1, 0.3, 0.75
@@ -60,18 +70,21 @@ class PolicyTalks(Dataset):
     LEANING = 0.5
     """See `GridTalk.leaning`."""
 
-    def __init__(self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.1):
+    def __init__(
+        self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.1, done: float = 0.0
+    ):
         types = tuple(dict.fromkeys((*config.taught, *config.task.types)))
         self.task, self.batch, self.batches, self.seed = replace(config.task, types=types), batch, batches, seed
         self.lessons = self.PLACED if config.placed else ((self.FEATURES, ("color",)),)
-        self.interleaved, self.most = interleaved, config.reach // (SENTENCE + config.task.fillers)
+        self.interleaved, self.done, self.most = interleaved, done, config.reach // (SENTENCE + config.task.fillers)
         self.make, self.visual_tokens = TalkBatch(config), config.visual_tokens
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng, done, cells = np.random.default_rng((self.seed, index)), index / self.batches, self.task.subjects
+        rng, cells = np.random.default_rng((self.seed, index)), self.task.subjects
+        done = self.done + (1 - self.done) * index / self.batches
         placed, taught = self.make.config.placed, self.make.config.taught
         first = cells if placed else min(6, cells)
         among = round(np.interp(done, (self.CELLS, self.LONG), (first, cells)))
@@ -79,10 +92,15 @@ class PolicyTalks(Dataset):
         task = replace(self.task, types=tuple(kind for kind in lesson if kind in taught) or self.task.types)
         if isinstance(task, GridTalk) and placed and done >= self.lessons[0][0]:
             task = replace(task, leaning=self.LEANING)
-        sentences = self.most if done > self.LONG and rng.random() < 0.5 else 3
+        last = done > self.LONG
+        sentences = self.most if last and rng.random() < 0.5 else 3
         talks = [task.sample(sentences, rng, among=among) for _ in range(self.batch)]
         again = {number: self.visual_tokens for number in range(sentences) if rng.random() < self.interleaved}
-        if placed:
+        cut = placed and last
+        behind = cut and len(again) > 0 and rng.random() < 0.5
+        if cut:
+            again = {number: round(self.visual_tokens ** rng.random()) for number in again}
+        elif placed:
             again = {number: int(rng.integers(1, self.visual_tokens + 1)) for number in again}
         batch = self.make(talks, rng, again)
         answers = batch.pop("answers")
@@ -93,8 +111,34 @@ class PolicyTalks(Dataset):
             where = np.arange(self.visual_tokens)  # else what a token shows drowns where it is
             shown = np.stack([np.stack([one.color, one.bar, one.dot, where], -1) for one in (t.content for t in talks)])
             batch["shown"] = torch.from_numpy(shown).repeat_interleave(len(batch["pixel_values"]) // self.batch, 0)
-        places = np.tile(np.arange(self.visual_tokens), (len(batch["pixel_values"]), 1))
-        return batch | {"order": torch.from_numpy(rng.permuted(places, axis=1))}
+        places = rng.permuted(np.tile(np.arange(self.visual_tokens), (len(batch["pixel_values"]), 1)), axis=1)
+        if cut:
+            self._cut_out(places.reshape(self.batch, -1, self.visual_tokens)[:, 1:], talks, [*again], rng)
+        batch["order"] = torch.from_numpy(places)
+        return _behind_the_image(batch, len(self.make.config.image), 1 + len(again)) if behind else batch
+
+    def _cut_out(
+        self, places: NDArray[np.int64], talks: Sequence[Talk], shown: Sequence[int], rng: np.random.Generator
+    ) -> None:
+        """Let half of the images amid a text, (talks, images, places), begin with what is asked there."""
+        assert isinstance(self.task, GridTalk)
+        for talk, images in zip(talks, places, strict=True):
+            for number, image in zip(shown, images, strict=True):
+                if rng.random() < 0.5:
+                    asked = np.isin(image, self.task.looked_at(talk.sentences[number]))
+                    image[:] = image[np.argsort(~asked, kind="stable")]
+
+
+def _behind_the_image(batch: dict[str, Tensor], length: int, images: int) -> dict[str, Tensor]:
+    """A batch of talks without their beginning.
+
+    Args:
+        length: of the image that they begin with, in tokens.
+        images: of a talk.
+    """
+    later = torch.arange(len(batch["kept"])) % images > 0
+    text = ("input_ids", "attention_mask", "labels")
+    return {name: value[:, length:] if name in text else value[later] for name, value in batch.items()}
 
 
 class PolicyTraining(nn.Module):
@@ -320,18 +364,28 @@ def memory_run(out: Path, steps: int = 800, **changes: Any) -> Run:
     return replace(Run(out, steps, learning_rate=3e-3, batch=48, warmup=0.1, weight_decay=0.0), **changes)
 
 
-def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1) -> Path:
-    """Train the small VLM from nothing and write it to ``run.out``; returns that folder.
+def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1, init: Path | None = None) -> Path:
+    """Train the small VLM and write it to ``run.out``; returns that folder.
 
     Args:
         interleaved: share of delimiters behind which the image stands once more; 0 is a policy that never met it there.
+        init: one to go on from, with the talks of the last part; otherwise it is trained from nothing.
+
+    Raises:
+        ValueError: ``init`` has other sizes.
     """
-    vlm = new_policy(config, run.seed)
+    vlm, done, before = new_policy(config, run.seed), 0.0, 0
+    if init:
+        vlm, found = load_policy(init)
+        if replace(found, task=config.task, interleaved=None, steps=None) != config:
+            raise ValueError(f"{init} holds a policy of another size, which cannot go on as this one")
+        done, before = PolicyTalks.LONG, found.steps or 0
     vlm.set_attn_implementation(QUICK)
     lessons = config.task.shown if isinstance(config.task, GridTalk) and config.placed else ()
-    fit(PolicyTraining(vlm, lessons), PolicyTalks(config, run.batch, batches_of(run.steps), run.seed, interleaved), run)
+    talks = PolicyTalks(config, run.batch, batches_of(run.steps), run.seed, interleaved, done)
+    fit(PolicyTraining(vlm, lessons), talks, run)
     if is_main_process():
-        save_policy(vlm, replace(config, interleaved=interleaved, steps=run.steps), run.out)
+        save_policy(vlm, replace(config, interleaved=interleaved, steps=before + run.steps), run.out)
     return run.out
 
 
