@@ -43,6 +43,8 @@ CLAIMS = (
 )
 STUDY = Study("answers", (), CLAIMS)
 CONFIG = VisMemConfig()
+LESSON = 0.5
+"""A memory that nobody taught where to look was a gist of the image (docs/log.md)."""
 Train = Callable[[Path, int], VisMem]
 """A folder and a seed -> a memory, trained and written there."""
 Ask = Callable[[VisMem, str, int], dict[str, Score]]
@@ -58,6 +60,7 @@ def run(
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 400,
     tokens: int = 64,
+    lesson: float = LESSON,
     config: VisMemConfig = CONFIG,
 ) -> dict:
     """Train the memories that are not there yet, ask every arm, say what held. Everything is kept under ``out``.
@@ -67,6 +70,7 @@ def run(
         data, test: lines of JSON with question, answer and image: to learn from, and to ask.
         reward: exact, numeric, choice, or module:function.
         tokens: of an answer.
+        lesson: share of the steps that also teach where to look.
 
     Returns:
         The content of ``results.json``.
@@ -76,7 +80,7 @@ def run(
     def train(folder: Path, seed: int) -> VisMem:
         torch.manual_seed(seed)
         memory = VisMem(task.vlm, task.delimiters, config)
-        sft.warm_start(memory, task.rows, task.encode, sft.memory_run(folder, steps, seed=seed))
+        sft.warm_start(memory, task.rows, task.encode, sft.memory_run(folder, steps, seed=seed), lesson=lesson)
         return memory
 
     def ask(memory: VisMem, mode: str, seed: int) -> dict[str, Score]:
@@ -90,6 +94,7 @@ def run(
         "reward": reward,
         "steps": steps,
         "tokens": tokens,
+        "lesson": lesson,
         "memory": asdict(config),
     }
     return play(STUDY, out, seeds, task.vlm, train, ask, settings)

@@ -27,7 +27,7 @@ from dualsight.data.shards import shards_in
 from dualsight.inference.talk_vlm import MEMORY
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.models.vismem import VisMem, delimiters_of
-from dualsight.studies.answers import CLAIMS, play
+from dualsight.studies.answers import CLAIMS, LESSON, play
 from dualsight.studies.study import Study
 from dualsight.train import sft
 from dualsight.train.janus_sources import open_sources
@@ -98,7 +98,7 @@ def run(
         talk = open_sources(["scenes", f"room-talk:{rooms}"], seed=seed)["understanding"]
         memory = VisMem(vlm, delimiters_of(processor.tokenizer), CONFIG)
         settings = sft.memory_run(folder, steps, learning_rate=2e-3, batch=32, seed=seed)
-        sft.warm_start(memory, LastAnswers(talk, processor), encode, settings)
+        sft.warm_start(memory, LastAnswers(talk, processor), encode, settings, lesson=LESSON)
         return memory
 
     def ask(memory: VisMem, mode: str, seed: int) -> dict[str, Score]:
@@ -111,6 +111,7 @@ def run(
         "model": {"path": str(model), "weights": weights_sha256(model)},
         "rooms": sha256(*shards_in(rooms, "rooms")),
         "steps": steps,
+        "lesson": LESSON,
         "questions": questions,
     }
     return play(STUDY, out, seeds, vlm, train, ask, settings)

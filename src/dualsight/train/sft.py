@@ -188,9 +188,10 @@ def without_memories(
     order = kept.long().sort(dim=1, stable=True).indices[:, -most:]
     targets = F.pad(labels[:, :-1], (1, 0), value=IGNORE).gather(1, order)  # of the token itself
     columns = {name: vision[name].gather(1, order) for name in vision if name in TEXT_INPUTS}
+    ids, there = input_ids.gather(1, order), kept.gather(1, order)
     return {
-        "input_ids": input_ids.gather(1, order),
-        "attention_mask": kept.long().gather(1, order),
+        "input_ids": ids.where(there, ids[:, -1:]),  # a VLM has no embedding of a memory's tokens
+        "attention_mask": there.long(),
         "labels": F.pad(targets[:, 1:], (0, 1), value=IGNORE),
         **vision,
         **columns,
