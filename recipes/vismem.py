@@ -1,0 +1,88 @@
+"""VisMem around a VLM of TINY size that loses sight of its image (GridTalk): from nothing, on two cores.
+
+    python recipes/vismem.py --size small --out runs/vismem     # nine cells, colours; resumes where it was
+    python recipes/vismem.py --size full --out runs/vismem      # 36 cells, five types of questions
+    python recipes/vismem.py --size full --dry-run              # print the commands
+
+Policy -> warm start of its memory -> stage II of GRPO, by which it learns when to call it -> its figures. What came out
+is in checkpoints/vismem_tiny/README.md and checkpoints/vismem_full/README.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from running import options, run
+
+TWO = "torchrun --nproc_per_node 2 -m dualsight.cli"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of a shipped run."""
+
+    tool: str
+    """What trains policy and memory."""
+    policy: tuple[str, ...]
+    """One after the other, each from the one before it."""
+    memory: str
+    calls: str = "--steps 120 --learning-rate 0.003 --cost 0.05 --answer 16"
+    """Stage II."""
+    count: int = 2048
+    """Talks that the gate asks."""
+
+
+RECIPES = {
+    "small": Recipe("dualsight", ("--size small --steps 1200",), "--steps 800"),
+    "full": Recipe(
+        TWO,
+        (
+            "--size full --batch 32 --steps 4000 --interleaved 0.2",
+            "--size full --batch 32 --steps 800 --learning-rate 0.001 --interleaved 0.5",
+        ),
+        "--steps 800 --batch 24",
+        count=512,
+    ),
+}
+MODES = ("off", "learned", "always+short", "always+long", "relook")
+LONE = ("", "+constant", "+wrong-image", "+wrong-question")
+"""The gate: what the latents of one memory, at the last question, are made of."""
+
+
+def commands(out: Path, recipe: Recipe, seed: int) -> list[str]:
+    """Every command of the run, in order, as one would type it.
+
+    Args:
+        seed: of the memory.
+    """
+    *before, policy = folders = [out / f"policy{n}" for n in range(1, len(recipe.policy))] + [out / "policy"]
+    init = ["", *(f" --init {folder}" for folder in before)]
+    warm, test = out / "warm", f"dualsight eval --suite gridtalk --model {out} --seed 4321"
+    return [
+        *(
+            f"{recipe.tool} train policy {numbers}{begin} --out {folder}"
+            for numbers, begin, folder in zip(recipe.policy, init, folders, strict=True)
+        ),
+        f"{recipe.tool} train memory --vlm {policy} {recipe.memory} --seed {seed} --out {warm}",
+        f"dualsight train grpo --stage invocation --vlm {policy} --memory {warm} {recipe.calls} --seed {seed} "
+        f"--out {out}/memory",
+        *(f"{test} --count 256 --memory {mode}" for mode in MODES),
+        *(
+            f"{test} --count {recipe.count} --memory always+{kind}+lone{of}"
+            for kind in ("short", "long")
+            for of in LONE
+        ),
+    ]
+
+
+def main() -> None:
+    parser = options(__doc__, "runs/vismem")
+    parser.add_argument("--size", choices=RECIPES, required=True)
+    parser.add_argument("--seed", type=int, default=0, help="of the memory")
+    given = parser.parse_args()
+    run(commands(given.out, RECIPES[given.size], given.seed), given.dry_run)
+
+
+if __name__ == "__main__":
+    main()
