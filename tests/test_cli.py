@@ -141,6 +141,15 @@ def test_the_papers_former_alone_can_be_asked_for(monkeypatch, tmp_path):
     assert seen == [MEMORY, replace(MEMORY, relook=False, seeded=False)]
 
 
+def test_a_memory_goes_on_with_the_sizes_that_it_has(tmp_path, capsys):
+    given = [f"--vlm={VISMEM}/policy", f"--init={VISMEM}/memory", f"--out={tmp_path / 'out'}"]
+    for wrong, said in (("--short=2", "has its own sizes and formers"), ("--lesson=2", "lesson=2.0 of the steps")):
+        with pytest.raises(SystemExit) as end:
+            main(["train", "memory", *given, wrong])
+        assert end.value.code == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_chat_goes_on_until_an_empty_line(janus, monkeypatch, capsys):
     said = iter(["what is this", "and the dog", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(said))

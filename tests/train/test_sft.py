@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.cli import main
@@ -171,7 +172,11 @@ def test_from_the_command_line_around_a_folder_of_transformers(tmp_path):
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     common = [f"--vlm={vlm}", f"--data={tmp_path / 'data.jsonl'}", "--steps=1", "--batch=2"]
     sizes = ["--queries=2", "--short=2", "--long=2", "--width=16"]
-    main(["train", "memory", *common, *sizes, "--lesson=1", f"--out={tmp_path / 'warm'}"])
+    main(["train", "memory", *common, *sizes, "--lesson=1", f"--out={tmp_path / 'first'}"])
+    main(["train", "memory", *common, f"--init={tmp_path / 'first'}", f"--out={tmp_path / 'warm'}"])
+    first, warm = (load_file(tmp_path / name / "memory.safetensors") for name in ("first", "warm"))
+    moved = [name for name in first if not torch.equal(first[name], warm[name])]
+    assert moved and not any("whiten" in name for name in moved), "it keeps what it was whitened with"
     main(
         ["train", "grpo", *common, "--stage=memory", f"--memory={tmp_path / 'warm'}", f"--out={tmp_path / 'memory'}",
          "--group=2", "--answer=8"]

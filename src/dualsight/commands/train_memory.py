@@ -63,14 +63,14 @@ def memory(
     batch: PositiveInt | None = None,
     learning_rate: float | None = None,
     share: float = 0.5,
-    lesson: float = 0.0,
+    lesson: float | None = None,
     relook: bool = True,
     seeded: bool = True,
+    init: Path | None = None,
     bf16: bool = False,
     seed: int = 0,
 ) -> None:
-    """Warm start of a memory: right answers, through memories put into them. Talks teach where to look in the image
-    first.
+    """Warm start of a memory: right answers, through memories put into them.
 
     Args:
         vlm: a folder with a VLM of transformers, or an output of `train policy`; it stays frozen.
@@ -87,9 +87,10 @@ def memory(
         learning_rate: its peak; 0.003, 0.0001.
         share: of an answer's delimiters behind which memory is put, with data.
         lesson: share of the steps, at the beginning, in which memories are also taught where the VLM itself looks for
-            the answer, with data. Talks have lessons of their own.
+            the answer; 0.5 in talks, 0 with data.
         relook: a short memory begins as a pooled second look; false is the paper's former alone.
         seeded: what goes into a former starts from the queries, too; false starts it as in the paper.
+        init: a memory to go on from, of its own sizes.
         bf16: compute in bfloat16, where the processor has it.
         seed: of weights, order and places.
     """
@@ -97,6 +98,7 @@ def memory(
 
     import torch
 
+    from dualsight.checkpoints.vismem import load_memory
     from dualsight.data.housetalk import is_views
     from dualsight.inference.talk_vlm import MEMORY
     from dualsight.models.vismem import KINDS, VisMem, VisMemConfig
@@ -104,16 +106,21 @@ def memory(
     from dualsight.train.prompts import task_of
 
     chosen: tuple[Any, ...] = KINDS if kinds == "both" else (kinds,)
-    sizes = given(queries=queries, short=short, long=long, width=width, relook=relook, seeded=seeded)
+    sizes = given(queries=queries, short=short, long=long, width=width)
+    if init and not (relook and seeded and not sizes):
+        raise ValueError(f"the memory in {init} has its own sizes and formers: leave out what would make others")
     settings = given(batch=batch, learning_rate=learning_rate, bf16=bf16, seed=seed)
+    taught = given(lesson=lesson)
     task = task_of(vlm, data, "exact", seed)
     if data is None or is_views(data):
-        run = talks.memory_run(out, steps, **settings)
-        talks.warm_start(vlm, replace(MEMORY, **sizes), run, chosen, views=data)
+        config = replace(MEMORY, relook=relook, seeded=seeded, **sizes)
+        talks.warm_start(vlm, config, talks.memory_run(out, steps, **settings), chosen, (), init, data, **taught)
         return
     torch.manual_seed(seed)
-    memory = VisMem(task.vlm, task.delimiters, replace(VisMemConfig(), **sizes))
-    sft.warm_start(memory, task.rows, task.encode, sft.memory_run(out, steps, **settings), chosen, share, lesson)
+    config = replace(VisMemConfig(), relook=relook, seeded=seeded, **sizes)
+    memory = load_memory(task.vlm, init) if init else VisMem(task.vlm, task.delimiters, config)
+    run = sft.memory_run(out, steps, **settings)
+    sft.warm_start(memory, task.rows, task.encode, run, chosen, share, **taught, further=init is not None)
 
 
 def grpo(

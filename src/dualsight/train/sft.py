@@ -216,8 +216,10 @@ def warm_start(
     kinds: Sequence[Kind] = KINDS,
     share: float = 0.5,
     lesson: float = 0.0,
+    further: bool = False,
 ) -> Path:
-    """Train a memory on right answers and write it to ``run.out``; returns that folder. Arguments as for `Sequences`.
+    """Train a memory on right answers and write it to ``run.out``; returns that folder. Arguments as for `Sequences`
+    and `train`.
 
     Raises:
         ValueError: a share that is none; fewer rows than a batch, or one in which no memory can be called; or a lesson
@@ -227,7 +229,7 @@ def warm_start(
     plan = Sequences(memory, rows, encode, run.batch, run.steps, run.seed, kinds, share, lesson)
     lone = [Sequences(memory, rows, encode, run.batch, 4, run.seed + 1, (kind,), 0.0) for kind in kinds]
     seen = plan.batch(range(min(len(rows), 32)), np.random.default_rng(run.seed), None)
-    return train(memory, MemorySft(memory), plan, (of[index] for of in lone for index in range(4)), seen, run)
+    return train(memory, MemorySft(memory), plan, (of[index] for of in lone for index in range(4)), seen, run, further)
 
 
 def train(

@@ -216,6 +216,8 @@ class MemoryTalks(Dataset):
         calls: int = 9,
         lesson: float = 0.0,
     ):
+        if not 0 <= lesson <= 1:
+            raise ValueError(f"lesson={lesson} of the steps: give a share, from 0 to 1")
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
         self.kinds, self.calls, self.lesson = kinds, calls, lesson
         self.longest = min(config.late + 3, config.task.subjects)
@@ -397,16 +399,21 @@ def warm_start(
     types: tuple[str, ...] = (),
     init: Path | None = None,
     views: Path | None = None,
+    lesson: float = LESSON,
 ) -> Path:
     """Train a memory around the policy in a folder and write it to ``run.out``; returns that folder.
 
     Args:
         types: of the questions that it learns from; the policy's by default.
-        init: a memory to go on from.
+        init: a memory to go on from, of its own sizes.
         views: the pictures, where it talks about houses.
+        lesson: see `MemoryTalks`.
+
+    Raises:
+        ValueError: a share that is none.
     """
     vlm, of_policy = load_policy(policy, views)
-    return warm_start_around(vlm, of_policy, config, run, kinds, types, init)
+    return warm_start_around(vlm, of_policy, config, run, kinds, types, init, lesson)
 
 
 def warm_start_around(
@@ -417,12 +424,13 @@ def warm_start_around(
     kinds: Sequence[Kind] = KINDS,
     types: tuple[str, ...] = (),
     init: Path | None = None,
+    lesson: float = LESSON,
 ) -> Path:
     """`warm_start` around a policy that has been loaded, which it leaves as it is."""
     of_policy = replace(of_policy, task=replace(of_policy.task, types=types or of_policy.task.types))
     torch.manual_seed(run.seed)
     memory = load_memory(vlm, init) if init else VisMem(vlm, [MARK[";"]], config)
-    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds, lesson=LESSON)
+    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds, lesson=lesson)
     make, rng, task = TalkBatch(of_policy), np.random.default_rng((run.seed, 1)), of_policy.task
     seen = make([task.sample(plan.longest, rng) for _ in range(SEEN)], rng)
     examples = MemoryTalks(of_policy, memory, SEEN // 4, 8, run.seed + 1, kinds)
