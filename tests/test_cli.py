@@ -143,7 +143,10 @@ def test_the_papers_former_alone_can_be_asked_for(monkeypatch, tmp_path):
 
 def test_a_memory_goes_on_with_the_sizes_that_it_has(tmp_path, capsys):
     given = [f"--vlm={VISMEM}/policy", f"--init={VISMEM}/memory", f"--out={tmp_path / 'out'}"]
-    for wrong, said in (("--short=2", "has its own sizes and formers"), ("--lesson=2", "lesson=2.0 of the steps")):
+    for wrong, said in (
+        ("--short=2", "has its own sizes and formers"),
+        ("--lesson=2", "lesson=2.0 and lone=0.65"),
+    ):
         with pytest.raises(SystemExit) as end:
             main(["train", "memory", *given, wrong])
         assert end.value.code == 2 and said in capsys.readouterr().err

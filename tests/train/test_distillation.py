@@ -9,7 +9,7 @@ import torch
 from dualsight.inference.talk_vlm import SMALL, Call, TalkBatch, new_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import VisMem, VisMemConfig
-from dualsight.train.distillation import leaning, look_loss, shared_out, token_loss
+from dualsight.train.distillation import Leaning, leaning, lesson_loss, look_loss, shared_out, token_loss
 from tests.models.tiny_vlms import FAMILIES, prompts, take, tiny_vlm
 
 CONFIG = VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4)
@@ -35,7 +35,7 @@ def shown():
 
 def test_what_an_answer_leans_on_is_the_squared_gradient_of_its_logit(memory, shown):
     """By hand: visual tokens are put in, and differentiated with respect to. The first image is out of reach."""
-    told, tokens = leaning(memory, **shown)
+    told, tokens, known = leaning(memory, **shown)
     assert told.shape == (3, 2 * SMALL.visual_tokens) and (told >= 0).all()
     assert not told[:, : SMALL.visual_tokens].any()
     torch.testing.assert_close(told.sum(-1), torch.ones(3))
@@ -48,12 +48,14 @@ def test_what_an_answer_leans_on_is_the_squared_gradient_of_its_logit(memory, sh
         embedded[row, places[row, 0]] = seen[2 * row]
         embedded[row, places[row, 1]] = again[row]
     logits = vlm.lm_head(vlm.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state[:, -1])
-    logits.gather(1, shown["labels"][:, -1:]).sum().backward()
+    answers = shown["labels"][:, -1]
+    logits.gather(1, answers[:, None]).sum().backward()
     assert again.grad is not None
     squares = again.grad.square().sum(-1)
     second = slice(SMALL.visual_tokens, None)
     torch.testing.assert_close(told[:, second], squares / squares.sum(1, keepdim=True), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(tokens[:, second], again.detach())
+    assert known.tolist() == (logits.argmax(-1) == answers).tolist()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -64,7 +66,8 @@ def test_a_teacher_reads_any_vlm_and_leaves_it_as_it_was(family):
     batch = prompts(family, memory.vlm, [[7, 8, 9, 5], [11, 5]])
     labels = torch.full_like(batch["input_ids"], IGNORE)
     labels[:, -1] = torch.tensor([8, 9])
-    told, seen = leaning(memory, labels=labels, **batch)
+    told, seen, known = leaning(memory, labels=labels, **batch)
+    assert ((known >= 0) & (known <= 1)).all()
     torch.testing.assert_close(told.sum(-1), torch.ones(2))
     assert seen.shape[:2] == told.shape == (2, int(memory.parts.shows(batch["input_ids"]).sum(1).max()))
     text = ("input_ids", "attention_mask", "mm_token_type_ids")
@@ -105,8 +108,24 @@ def test_a_latent_is_taught_to_be_its_token_by_hand():
     seen = torch.tensor([[[0.0, 2.0], [2.0, 2.0]], [[0.0, 0.0], [2.0, 0.0]]])  # 2 from their mean, squared
     wanted = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
     latents = torch.tensor([[[0.0, 2.0], [1.0, 2.0]], [[9.0, 9.0], [9.0, 9.0]]])
-    assert float(token_loss(latents, wanted, seen)) == pytest.approx((0 + 1) / 2 / 2)
-    assert float(token_loss(latents, torch.zeros(2, 2, 2), seen)) == 0
+    known, wrong = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1.0])
+    assert float(token_loss(latents, wanted, seen, known)) == pytest.approx((0 + 1) / 2 / 2)
+    assert float(token_loss(latents, wanted, seen, wrong)) == 0, "of an answer that the model gives wrongly"
+    assert float(token_loss(latents, torch.zeros(2, 2, 2), seen, known)) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "relook", "all_of_it"), [("short", True, False), ("short", False, True), ("long", True, True)]
+)
+def test_latents_are_taught_what_to_be_where_the_model_knows(memory, kind, relook, all_of_it):
+    looks, latents, seen = torch.rand(2, 2, 3), torch.rand(2, 2, 4), torch.rand(2, 3, 4)
+    told, memory = torch.eye(3)[:2], VisMem(memory.vlm, [6], replace(CONFIG, relook=relook))
+    wanted = shared_out(told, 2)
+    for known in (torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0])):
+        loss = lesson_loss(memory, kind, looks, latents, Leaning(told, seen, known))
+        tokens = token_loss(latents, wanted, seen, known) if all_of_it else torch.zeros(())
+        torch.testing.assert_close(loss, look_loss(looks, wanted) + tokens)
+        assert bool(tokens) == (all_of_it and bool(known.any()))
 
 
 @pytest.mark.parametrize(("kind", "relook"), [("short", True), ("short", False), ("long", True)])

@@ -64,6 +64,7 @@ def memory(
     learning_rate: float | None = None,
     share: float = 0.5,
     lesson: float | None = None,
+    lone: float | None = None,
     relook: bool = True,
     seeded: bool = True,
     init: Path | None = None,
@@ -88,6 +89,7 @@ def memory(
         share: of an answer's delimiters behind which memory is put, with data.
         lesson: share of the steps, at the beginning, in which memories are also taught where the VLM itself looks for
             the answer; 0.5 in talks, 0 with data.
+        lone: in talks, until which share of the steps there is but one memory in each; 0.65.
         relook: a short memory begins as a pooled second look; false is the paper's former alone.
         seeded: what goes into a former starts from the queries, too; false starts it as in the paper.
         init: a memory to go on from, of its own sizes.
@@ -110,12 +112,14 @@ def memory(
     if init and not (relook and seeded and not sizes):
         raise ValueError(f"the memory in {init} has its own sizes and formers: leave out what would make others")
     settings = given(batch=batch, learning_rate=learning_rate, bf16=bf16, seed=seed)
-    taught = given(lesson=lesson)
+    taught = given(lesson=lesson, lone=lone)
     task = task_of(vlm, data, "exact", seed)
     if data is None or is_views(data):
         config = replace(MEMORY, relook=relook, seeded=seeded, **sizes)
         talks.warm_start(vlm, config, talks.memory_run(out, steps, **settings), chosen, (), init, data, **taught)
         return
+    if lone is not None:
+        raise ValueError("lone is for talks; with data, `share` says how many memories an answer has")
     torch.manual_seed(seed)
     config = replace(VisMemConfig(), relook=relook, seeded=seeded, **sizes)
     memory = load_memory(task.vlm, init) if init else VisMem(task.vlm, task.delimiters, config)

@@ -19,6 +19,9 @@ before they have both. So they are also taught to make the tokens themselves:
 
     loss = mean over latents n of  |M_n - v_{j_n}|^2 / spread of the v_j
 
+of the answers that the model gives rightly where it sees the image. What it does not know then, no token can tell it,
+and its memory has to say it in words of its own.
+
 Of 36 cells the asked one gets nine tenths of ``t``. How likely each token by itself would make the answer, as in
 perplexity distillation (Atlas, arXiv:2208.03299), says next to nothing where many cells look alike, and takes a pass
 for each token (``docs/log.md``).
@@ -26,7 +29,7 @@ for each token (``docs/log.md``).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,14 +44,25 @@ LEAST = 0.01
 TINY = 1e-30
 
 
+class Leaning(NamedTuple):
+    """What the answers of a frozen model lean on."""
+
+    told: Float[Tensor, "B V"]
+    """``t`` above; zeros where an answer leans on no token."""
+    seen: Float[Tensor, "B V D"]
+    """``v`` above."""
+    known: Float[Tensor, " B"]
+    """Which share of an answer's tokens the model gives rightly from them."""
+
+
 def leaning(
     memory: VisMem,
     input_ids: Int[Tensor, "B L"],
     attention_mask: Int[Tensor, "B L"],
     labels: Int[Tensor, "B L"],
     **vision: Any,
-) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B V D"]]:
-    """``t`` and ``v`` above, of all images of a row, padded behind; zeros where an answer leans on no token.
+) -> Leaning:
+    """What answers lean on in all images of a row, padded behind.
 
     Args:
         input_ids: what is said, without memories; rows may be padded on the left.
@@ -69,14 +83,15 @@ def leaning(
     try:
         with torch.enable_grad():
             hidden = memory.parts.core(**memory.whole(input_ids, attention_mask, vision)).last_hidden_state[learnt]
-            logits = memory.vlm.get_output_embeddings()(hidden).float()
-            (gradient,) = torch.autograd.grad(logits.gather(1, labels[learnt][:, None]).sum(), entered[0])
+            logits, answers = memory.vlm.get_output_embeddings()(hidden).float(), labels[learnt]
+            (gradient,) = torch.autograd.grad(logits.gather(1, answers[:, None]).sum(), entered[0])
     finally:
         handle.remove()
     order, there = in_front(memory.parts.shows(input_ids))
     leant = gradient.float().square().sum(-1).gather(1, order) * there
     seen = entered[0].detach().take_along_dim(order[..., None], 1)
-    return F.normalize(leant, 1, eps=TINY), seen
+    right = torch.zeros_like(learnt, dtype=torch.float).masked_scatter(learnt, (logits.argmax(-1) == answers).float())
+    return Leaning(F.normalize(leant, 1, eps=TINY), seen, right.sum(1) / learnt.sum(1).clamp(min=1))
 
 
 def shared_out(told: Float[Tensor, "B V"], latents: int) -> Float[Tensor, "B N V"]:
@@ -99,23 +114,24 @@ def look_loss(looks: Float[Tensor, "B N V"], wanted: Float[Tensor, "B N V"]) -> 
 
 
 def token_loss(
-    latents: Float[Tensor, "B N D"], wanted: Float[Tensor, "B N V"], seen: Float[Tensor, "B V D"]
+    latents: Float[Tensor, "B N D"],
+    wanted: Float[Tensor, "B N V"],
+    seen: Float[Tensor, "B V D"],
+    known: Float[Tensor, " B"],
 ) -> Float[Tensor, ""]:
-    """The second one, mean over the latents of which something is wanted."""
+    """The second one, mean over the latents of which something is wanted, as far as the model knows the answer."""
     spread = (seen.float() - seen.float().mean((0, 1))).square().sum(-1).mean()
-    missed = (latents.float() - wanted @ seen.float()).square().sum(-1) * wanted.sum(-1)
-    return missed.sum() / wanted.sum().clamp(min=1) / spread
+    counts = wanted.sum(-1) * known[:, None]
+    missed = (latents.float() - wanted @ seen.float()).square().sum(-1) * counts
+    return missed.sum() / counts.sum().clamp(min=1) / spread
 
 
 def lesson_loss(
-    memory: VisMem,
-    kind: Kind,
-    looks: Float[Tensor, "B N V"],
-    latents: Float[Tensor, "B N D"],
-    told: Float[Tensor, "B V"],
-    seen: Float[Tensor, "B V D"],
+    memory: VisMem, kind: Kind, looks: Float[Tensor, "B N V"], latents: Float[Tensor, "B N D"], leant: Leaning
 ) -> Float[Tensor, ""]:
     """Those of the two that memories of this kind need."""
-    wanted = shared_out(told, latents.shape[1])
+    wanted = shared_out(leant.told, latents.shape[1])
     loss = look_loss(looks, wanted)
-    return loss if kind == "short" and memory.relook is not None else loss + token_loss(latents, wanted, seen)
+    if kind == "short" and memory.relook is not None:
+        return loss
+    return loss + token_loss(latents, wanted, leant.seen, leant.known)

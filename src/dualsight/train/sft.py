@@ -169,9 +169,9 @@ class MemorySft(nn.Module):
                 for row, *found in zip(rows, look, latents, strict=True):
                     first.setdefault(row, (found[0], found[1]))
             look, latents = (torch.stack([first[row][of] for row in range(len(input_ids))]) for of in (0, 1))
-            told, seen = leaning(memory, **without_memories(memory, input_ids, attention_mask, labels, vision))
+            leant = leaning(memory, **without_memories(memory, input_ids, attention_mask, labels, vision))
             kind = memory.tokens.kind(int(input_ids[memory.tokens.calls(input_ids)][0]))
-            loss = loss + lesson_loss(memory, kind, look, latents, told, seen)
+            loss = loss + lesson_loss(memory, kind, look, latents, leant)
         return {"loss": loss + untouched(memory), "right": right}
 
 

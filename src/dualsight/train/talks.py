@@ -38,6 +38,8 @@ LAYERS = r"layers?\.\d"
 """Whose matrices Muon trains."""
 LESSON = 0.5
 """Share of a memory's steps that also teach where to look."""
+LONE = 0.65
+"""Until which share of its steps memories are lone."""
 SEEN = 256
 """Talks that whitening and the heads that call are fitted on; a quarter of them in each of 8 batches for constants."""
 
@@ -200,10 +202,8 @@ class MemoryTalks(Dataset):
         kinds: drawn from, batch by batch.
         calls: memories in a talk, at most.
         lesson: share of the steps, at the beginning, in which they are taught where to look.
+        lone: until which share of them memories are lone.
     """
-
-    LONE = 0.65
-    """Until which share of the steps memories are lone."""
 
     def __init__(
         self,
@@ -215,11 +215,12 @@ class MemoryTalks(Dataset):
         kinds: Sequence[Kind] = KINDS,
         calls: int = 9,
         lesson: float = 0.0,
+        lone: float = LONE,
     ):
-        if not 0 <= lesson <= 1:
-            raise ValueError(f"lesson={lesson} of the steps: give a share, from 0 to 1")
+        if not (0 <= lesson <= 1 and 0 <= lone <= 1):
+            raise ValueError(f"lesson={lesson} and lone={lone} of the steps: give each from 0 to 1")
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
-        self.kinds, self.calls, self.lesson = kinds, calls, lesson
+        self.kinds, self.calls, self.lesson, self.lone = kinds, calls, lesson, lone
         self.longest = min(config.late + 3, config.task.subjects)
         """Sentences of a talk, at most."""
         self.make, self.remembers = TalkBatch(config, memory), memory is not None
@@ -229,7 +230,7 @@ class MemoryTalks(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng, done = np.random.default_rng((self.seed, index)), index / self.batches
-        lone = done < self.LONE
+        lone = done < self.lone
         last = min(self.config.late + int(rng.integers(4)), self.longest) - 1
         talks = [self.config.task.sample(last + 1, rng) for _ in range(self.batch)]
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
@@ -315,9 +316,10 @@ class MemoryTraining(nn.Module):
             assert shown_again is not None and answer is not None and in_image is not None
             labels = torch.full_like(shown_again, IGNORE)
             labels[:, -1] = answer
-            told, seen = leaning(memory, shown_again, torch.ones_like(labels), labels, pixel_values=pixel_values)
+            leant = leaning(memory, shown_again, torch.ones_like(labels), labels, pixel_values=pixel_values)
+            leant = leant._replace(told=leant.told * in_image[:, None])
             kind = memory.tokens.kind(int(input_ids[0, last]))
-            loss = loss + lesson_loss(memory, kind, looks[-1], formed[-1], told * in_image[:, None], seen)
+            loss = loss + lesson_loss(memory, kind, looks[-1], formed[-1], leant)
         return {"loss": loss + untouched(memory), "right": right}
 
 
@@ -400,6 +402,7 @@ def warm_start(
     init: Path | None = None,
     views: Path | None = None,
     lesson: float = LESSON,
+    lone: float = LONE,
 ) -> Path:
     """Train a memory around the policy in a folder and write it to ``run.out``; returns that folder.
 
@@ -407,13 +410,13 @@ def warm_start(
         types: of the questions that it learns from; the policy's by default.
         init: a memory to go on from, of its own sizes.
         views: the pictures, where it talks about houses.
-        lesson: see `MemoryTalks`.
+        lesson, lone: see `MemoryTalks`.
 
     Raises:
         ValueError: a share that is none.
     """
     vlm, of_policy = load_policy(policy, views)
-    return warm_start_around(vlm, of_policy, config, run, kinds, types, init, lesson)
+    return warm_start_around(vlm, of_policy, config, run, kinds, types, init, lesson, lone)
 
 
 def warm_start_around(
@@ -425,12 +428,13 @@ def warm_start_around(
     types: tuple[str, ...] = (),
     init: Path | None = None,
     lesson: float = LESSON,
+    lone: float = LONE,
 ) -> Path:
     """`warm_start` around a policy that has been loaded, which it leaves as it is."""
     of_policy = replace(of_policy, task=replace(of_policy.task, types=types or of_policy.task.types))
     torch.manual_seed(run.seed)
     memory = load_memory(vlm, init) if init else VisMem(vlm, [MARK[";"]], config)
-    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds, lesson=lesson)
+    plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed, kinds, lesson=lesson, lone=lone)
     make, rng, task = TalkBatch(of_policy), np.random.default_rng((run.seed, 1)), of_policy.task
     seen = make([task.sample(plan.longest, rng) for _ in range(SEEN)], rng)
     examples = MemoryTalks(of_policy, memory, SEEN // 4, 8, run.seed + 1, kinds)
