@@ -23,6 +23,7 @@ from dualsight.data.files import write_json
 from dualsight.models.vismem import VisMem, VisMemConfig
 from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude
 from dualsight.train import sft
+from dualsight.train.distillation import LESSON
 from dualsight.train.prompts import chat_task
 
 ARMS = {
@@ -43,8 +44,6 @@ CLAIMS = (
 )
 STUDY = Study("answers", (), CLAIMS)
 CONFIG = VisMemConfig()
-LESSON = 0.5
-"""A memory that nobody taught where to look was a gist of the image (docs/log.md)."""
 Train = Callable[[Path, int], VisMem]
 """A folder and a seed -> a memory, trained and written there."""
 Ask = Callable[[VisMem, str, int], dict[str, Score]]

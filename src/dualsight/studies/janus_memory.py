@@ -27,9 +27,10 @@ from dualsight.data.shards import shards_in
 from dualsight.inference.talk_vlm import MEMORY
 from dualsight.models.janus_processor import JanusProcessor
 from dualsight.models.vismem import VisMem, delimiters_of
-from dualsight.studies.answers import CLAIMS, LESSON, play
+from dualsight.studies.answers import CLAIMS, play
 from dualsight.studies.study import Study
 from dualsight.train import sft
+from dualsight.train.distillation import LESSON
 from dualsight.train.janus_sources import open_sources
 from dualsight.types import Conversation, Examples, Frame
 

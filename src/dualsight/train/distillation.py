@@ -39,6 +39,8 @@ from torch import Tensor
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import Kind, VisMem, in_front
 
+LESSON = 0.5
+"""Share of a memory's steps, at the beginning, that have lessons. Without any it was a gist of the image."""
 LEAST = 0.01
 """Drops are looked for among the tokens that are leant on at least so much, of what the first one is."""
 TINY = 1e-30

@@ -29,15 +29,13 @@ from dualsight.inference.talk_vlm import Call, PolicyConfig, TalkBatch, load_pol
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.nn.hf_attention import QUICK
-from dualsight.train.distillation import leaning, lesson_loss
+from dualsight.train.distillation import LESSON, leaning, lesson_loss
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.sft import train, untouched
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
 LAYERS = r"layers?\.\d"
 """Whose matrices Muon trains."""
-LESSON = 0.5
-"""Share of a memory's steps that also teach where to look."""
 LONE = 0.65
 """Until which share of its steps memories are lone."""
 SEEN = 256
