@@ -154,8 +154,7 @@ def test_memories_are_lone_and_looks_are_taught_before_there_are_many(batches=20
 
 
 def test_a_lesson_has_the_same_talk_with_the_image_in_the_place_of_the_memory():
-    """As far back as the answer can see, which is not to the image of the beginning; and says which questions the image
-    has to be looked at for."""
+    """Its last sentence, alone; and says which questions the image has to be looked at for."""
     memory = VisMem(new_policy(FULL), [6], CONFIG)
     visual, ours = list(FULL.image), memory.written("short")
     texts = [FULL.index[word] for word in ("first", "last")]
@@ -165,7 +164,8 @@ def test_a_lesson_has_the_same_talk_with_the_image_in_the_place_of_the_memory():
         for row in range(4):
             ids, again = batch["input_ids"][row].tolist(), batch["shown_again"][row].tolist()
             start = ids.index(ours[0])
-            assert again == (ids[:start] + visual + ids[start + len(ours) :])[-FULL.reach - 1 :]
+            assert again == ids[start - 4 : start] + visual + ids[start + len(ours) :]
+            assert FULL.task.vocabulary[again[0]] == "ask"
             assert again.count(MARK["<seen>"]) == FULL.visual_tokens, "one image, and all of it"
             assert batch["labels"][row, -1] == batch["answer"][row]
             assert batch["in_image"][row] == (ids[start + len(ours)] not in texts)

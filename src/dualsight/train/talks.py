@@ -24,7 +24,7 @@ from transformers import InternVLForConditionalGeneration
 
 from dualsight.checkpoints.vismem import load_memory, save_memory
 from dualsight.data.gridtalk import GridTalk
-from dualsight.data.talks import MARK, SENTENCE, Talk
+from dualsight.data.talks import ANSWER, MARK, SENTENCE, Talk
 from dualsight.inference.talk_vlm import Call, PolicyConfig, TalkBatch, load_policy, new_policy, save_policy
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
@@ -248,12 +248,12 @@ class MemoryTalks(Dataset):
         return batch
 
     def _shown_again(self, talks: Sequence[Talk], last: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """The same talks with the image in the place of the last memory, from where on the ``answer`` can see (the
-        image of the beginning, out of its reach, not among it), and which answers are in the image."""
+        """The last sentences alone with the image in the place of the memory, and which answers are in the image. All
+        else that an answer can see would tell the same in four times the time (docs/log.md)."""
         batch = self.make(talks, rng, again={last: self.config.visual_tokens})
         answer = int(batch["answers"][last])
         return {
-            "shown_again": batch["input_ids"][:, answer - self.config.reach - 1 : answer],
+            "shown_again": batch["input_ids"][:, answer - ANSWER - len(self.config.image) : answer],
             "answer": batch["input_ids"][:, answer],
             "in_image": torch.tensor([talk.sentences[last].type != "text" for talk in talks]),
         }
