@@ -133,6 +133,15 @@ class Sequences(Dataset):
         return ids, learnt
 
 
+class Formed(list[tuple[list[int], Tensor]]):
+    """Memories of a pass in the order in which they were formed, each for some rows: the ``latents`` of `VisMem.score`,
+    which leaves them as they are."""
+
+    def __call__(self, rows: list[int], latents: Float[Tensor, "R N D"]) -> Float[Tensor, "R N D"]:
+        self.append((rows, latents))
+        return latents
+
+
 class MemorySft(nn.Module):
     """A memory under the cross-entropy of what is said behind it; in a ``lesson`` the first one of each row also under
     the losses of `train.distillation`, by what the answer leans on with the image in the prompt."""
@@ -152,15 +161,10 @@ class MemorySft(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         memory, learnt = self.memory, labels != IGNORE
         looks: list[Tensor] | None = [] if lesson else None
-        formed: list[tuple[list[int], Tensor]] = []
-
-        def keep(rows: list[int], latents: Tensor) -> Tensor:
-            formed.append((rows, latents))
-            return latents
-
+        formed = Formed()
         inputs = (input_ids, attention_mask, int(prompt))
         with memory.builder.centre.by_batch(len(input_ids)):
-            logits = memory.score(*inputs, latents=keep, looks=looks, **vision)[learnt]
+            logits = memory.score(*inputs, latents=formed, looks=looks, **vision)[learnt]
         right = (logits.argmax(-1) == labels[learnt]).float().mean()
         loss = F.cross_entropy(logits.float(), labels[learnt])
         if looks:
@@ -280,12 +284,9 @@ def fit_constant(memory: VisMem, examples: Iterable[Mapping[str, Any]]) -> None:
         ids, prompt = batch["input_ids"], int(batch["prompt"])
         called: Bool[Tensor, "B T"] = memory.tokens.calls(ids[:, prompt:])
         kind = memory.tokens.kind(int(ids[:, prompt:][called][0]))
-
-        def keep(rows: list[int], latents: Tensor, of_kind: Kind = kind) -> Tensor:
-            found[of_kind].append(latents.mean(0))
-            return latents
-
-        memory.score(**inputs_of(batch, memory.vlm.device), prompt=prompt, latents=keep)
+        formed = Formed()
+        memory.score(**inputs_of(batch, memory.vlm.device), prompt=prompt, latents=formed)
+        found[kind] += [latents.mean(0) for _, latents in formed]
     for kind, means in found.items():
         if means:
             memory.constant[kind].copy_(torch.stack(means).mean(0))

@@ -31,7 +31,7 @@ from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.nn.hf_attention import QUICK
 from dualsight.train.distillation import LESSON, leaning, lesson_loss
 from dualsight.train.lora import add_lora, merge_lora
-from dualsight.train.sft import train, untouched
+from dualsight.train.sft import Formed, train, untouched
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
 LAYERS = r"layers?\.\d"
@@ -297,16 +297,11 @@ class MemoryTraining(nn.Module):
         in_image: Tensor | None = None,
     ) -> dict[str, Tensor]:
         memory, looks = self.memory, None if shown_again is None else []
-        formed: list[Tensor] = []
-
-        def keep(rows: list[int], latents: Tensor) -> Tensor:
-            formed.append(latents)
-            return latents
-
+        formed = Formed()
         inputs = (input_ids, attention_mask, int(prompt))
         last = int(memory.tokens.calls(input_ids[0]).nonzero()[-1])
         with memory.builder.centre.by_batch(len(input_ids)):
-            logits = memory.score(*inputs, latents=keep, looks=looks, learn=last, pixel_values=pixel_values)
+            logits = memory.score(*inputs, latents=formed, looks=looks, learn=last, pixel_values=pixel_values)
         learnt = labels != IGNORE
         right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
         loss = F.cross_entropy(logits[learnt], labels[learnt])
@@ -317,7 +312,7 @@ class MemoryTraining(nn.Module):
             leant = leaning(memory, shown_again, torch.ones_like(labels), labels, pixel_values=pixel_values)
             leant = leant._replace(told=leant.told * in_image[:, None])
             kind = memory.tokens.kind(int(input_ids[0, last]))
-            loss = loss + lesson_loss(memory, kind, looks[-1], formed[-1], leant)
+            loss = loss + lesson_loss(memory, kind, looks[-1], formed[-1][1], leant)
         return {"loss": loss + untouched(memory), "right": right}
 
 
