@@ -135,7 +135,7 @@ def test_the_papers_former_alone_can_be_asked_for(monkeypatch, tmp_path):
     from dualsight.inference.talk_vlm import MEMORY
 
     seen = []
-    monkeypatch.setattr("dualsight.train.talks.warm_start", lambda *given, **_: seen.append(given[1]))
+    monkeypatch.setattr("dualsight.train.talk_memory.warm_start", lambda *given, **_: seen.append(given[1]))
     for options in ([], ["--relook=false", "--seeded=false"]):
         main(["train", "memory", f"--vlm={VISMEM}/policy", f"--out={tmp_path}", *options])
     assert seen == [MEMORY, replace(MEMORY, relook=False, seeded=False)]

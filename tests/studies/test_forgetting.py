@@ -10,7 +10,7 @@ from dualsight.checkpoints.vismem import load_memory
 from dualsight.inference.talk_vlm import FULL, SMALL, load_policy, new_policy, save_policy
 from dualsight.studies import forgetting, memory
 from dualsight.studies.forgetting import LESSONS, POLICY, STUDY, Budget, run, teach_memory
-from dualsight.train.talks import memory_run
+from dualsight.train.talk_memory import memory_run
 from tests.studies.test_memory_study import shorten
 
 

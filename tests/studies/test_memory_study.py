@@ -20,7 +20,7 @@ def shorten(patch):
     for name in ("policy_run", "memory_run"):
         plain = getattr(memory, name)
         patch.setattr(memory, name, lambda out, steps, plain=plain, **given: plain(out, steps, **given | {"batch": 4}))
-    patch.setattr("dualsight.train.talks.SEEN", 8)
+    patch.setattr("dualsight.train.talk_memory.SEEN", 8)
     patch.setattr(memory, "seconds_of_an_answer", partial(memory.seconds_of_an_answer, rounds=1))
     patch.setattr(memory, "run_of", partial(memory.run_of, batch=1))
     patch.setattr(memory, "GRPO", partial(memory.GRPO, group=2, base_group=1))

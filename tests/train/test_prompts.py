@@ -14,7 +14,8 @@ from dualsight.data.rows import BadData
 from dualsight.data.talks import MARK
 from dualsight.inference.talk_vlm import MEMORY, SMALL, load_policy
 from dualsight.train.prompts import ChatPrompts, TalkPrompts, begins_with_answer, task_of
-from dualsight.train.talks import pretrain_policy, warm_start
+from dualsight.train.talk_memory import warm_start
+from dualsight.train.talk_policy import pretrain_policy
 from dualsight.train.trainer import Run
 
 

@@ -225,7 +225,7 @@ def study(
     from dualsight.inference.talk_vlm import SIZES
     from dualsight.studies import answers, forgetting, janus_memory, memory, navigator_memory
     from dualsight.studies.study import Budget, run
-    from dualsight.train.talks import steps_of
+    from dualsight.train.talk_policy import steps_of
 
     out = out or Path("runs") / f"study-{name}"
     seeds = seeds or [0, 1, 2][: 3 if name in ("memory", "janus-memory", "answers") else 2]

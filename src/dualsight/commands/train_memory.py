@@ -39,7 +39,7 @@ def policy(
     from dataclasses import replace
 
     from dualsight.inference.talk_vlm import SIZES, with_views
-    from dualsight.train.talks import policy_run, pretrain_policy, steps_of
+    from dualsight.train.talk_policy import policy_run, pretrain_policy, steps_of
 
     config = SIZES[size]
     if size == "house" and not data:
@@ -104,7 +104,7 @@ def memory(
     from dualsight.data.housetalk import is_views
     from dualsight.inference.talk_vlm import MEMORY
     from dualsight.models.vismem import KINDS, VisMem, VisMemConfig
-    from dualsight.train import sft, talks
+    from dualsight.train import sft, talk_memory
     from dualsight.train.prompts import task_of
 
     chosen: tuple[Any, ...] = KINDS if kinds == "both" else (kinds,)
@@ -116,7 +116,9 @@ def memory(
     task = task_of(vlm, data, "exact", seed)
     if data is None or is_views(data):
         config = replace(MEMORY, relook=relook, seeded=seeded, **sizes)
-        talks.warm_start(vlm, config, talks.memory_run(out, steps, **settings), chosen, (), init, data, **taught)
+        talk_memory.warm_start(
+            vlm, config, talk_memory.memory_run(out, steps, **settings), chosen, (), init, data, **taught
+        )
         return
     if lone is not None:
         raise ValueError("lone is for talks; with data, `share` says how many memories an answer has")

@@ -35,7 +35,7 @@ from dualsight.inference.talk_vlm import FULL, MEMORY, SMALL, PolicyConfig, Talk
 from dualsight.models.vismem import VisMem
 from dualsight.studies.memory import TUNED, described, matched_rank, policy_of, reward
 from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, kept
-from dualsight.train.talks import memory_run, tune, warm_start_around
+from dualsight.train.talk_memory import memory_run, tune, warm_start_around
 from dualsight.train.trainer import Run
 
 LESSONS = ("color", "fine", "count", "kind")

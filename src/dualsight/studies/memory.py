@@ -49,16 +49,8 @@ from dualsight.studies.study import Claim, Figure, Study, check_settings, conclu
 from dualsight.train.grpo import GRPO, run_of, train
 from dualsight.train.lora import add_lora
 from dualsight.train.prompts import task_of
-from dualsight.train.talks import (
-    memory_run,
-    policy_run,
-    pretrain_policy,
-    soft_prompt,
-    soft_prompt_of,
-    steps_of,
-    tune,
-    warm_start,
-)
+from dualsight.train.talk_memory import memory_run, soft_prompt, soft_prompt_of, tune, warm_start
+from dualsight.train.talk_policy import policy_run, pretrain_policy, steps_of
 
 Size = Literal["small", "full", "house"]
 Who = Literal["warm", "memory", "invocation", "look", "former", "soft", "lora", "full"]
