@@ -49,7 +49,6 @@ class MemoryTalks(Dataset):
         memory: None puts none into them, and all answers are learnt: what a policy without memory is tuned on. From
             late answers alone it could learn nothing, as the image is out of reach; the early ones are its lessons.
         kinds: drawn from, batch by batch.
-        calls: memories in a talk, at most.
         lesson: share of the steps, at the beginning, in which they are taught where to look.
         lone: until which share of them memories are lone.
     """
@@ -62,14 +61,13 @@ class MemoryTalks(Dataset):
         batches: int,
         seed: int,
         kinds: Sequence[Kind] = KINDS,
-        calls: int = 9,
         lesson: float = 0.0,
         lone: float = LONE,
     ):
         if not (0 <= lesson <= 1 and 0 <= lone <= 1):
             raise ValueError(f"lesson={lesson} and lone={lone} of the steps: give each from 0 to 1")
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
-        self.kinds, self.calls, self.lesson, self.lone = kinds, calls, lesson, lone
+        self.kinds, self.lesson, self.lone = kinds, lesson, lone
         self.longest = min(config.late + 3, config.task.subjects)
         """Sentences of a talk, at most."""
         self.make, self.remembers = TalkBatch(config, memory), memory is not None
@@ -83,7 +81,7 @@ class MemoryTalks(Dataset):
         last = min(self.config.late + int(rng.integers(4)), self.longest) - 1
         talks = [self.config.task.sample(last + 1, rng) for _ in range(self.batch)]
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
-        others = 0 if lone else int(rng.integers(min(self.calls, last + 1)))
+        others = 0 if lone else int(rng.integers(last + 1))
         called = [*sorted(rng.choice(last, others, replace=False).tolist()), last]
         calls = [Call(sentence, kind) for sentence in called if self.remembers]
         same = deepcopy(rng)
