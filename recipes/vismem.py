@@ -10,6 +10,7 @@ is in checkpoints/vismem_tiny/README.md and checkpoints/vismem_full/README.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class Recipe:
     """What trains policy and memory."""
     policy: tuple[str, ...]
     """One after the other, each from the one before it."""
-    memory: str
+    memory: tuple[str, ...]
+    """The same."""
     calls: str = "--steps 120 --learning-rate 0.003 --cost 0.05 --answer 16"
     """Stage II."""
     count: int = 2048
@@ -34,14 +36,17 @@ class Recipe:
 
 
 RECIPES = {
-    "small": Recipe("dualsight", ("--size small --steps 1200",), "--steps 800"),
+    "small": Recipe("dualsight", ("--size small --steps 1200",), ("--steps 800",)),
     "full": Recipe(
         TWO,
         (
             "--size full --batch 32 --steps 4000 --interleaved 0.2",
             "--size full --batch 32 --steps 800 --learning-rate 0.001 --interleaved 0.5",
         ),
-        "--steps 800 --batch 24",
+        (
+            "--batch 24 --steps 1800 --lone 0.5 --long 6",
+            "--batch 24 --steps 400 --lone 0 --learning-rate 0.002",
+        ),
         count=512,
     ),
 }
@@ -56,15 +61,15 @@ def commands(out: Path, recipe: Recipe, seed: int) -> list[str]:
     Args:
         seed: of the memory.
     """
-    *before, policy = folders = [out / f"policy{n}" for n in range(1, len(recipe.policy))] + [out / "policy"]
-    init = ["", *(f" --init {folder}" for folder in before)]
-    warm, test = out / "warm", f"dualsight eval --suite gridtalk --model {out} --seed 4321"
+    policy, warm, test = out / "policy", out / "warm", f"dualsight eval --suite gridtalk --model {out} --seed 4321"
     return [
-        *(
-            f"{recipe.tool} train policy {numbers}{begin} --out {folder}"
-            for numbers, begin, folder in zip(recipe.policy, init, folders, strict=True)
+        *_each(f"{recipe.tool} train policy", recipe.policy, policy, ["" for _ in recipe.policy]),
+        *_each(
+            f"{recipe.tool} train memory --vlm {policy}",
+            recipe.memory,
+            warm,
+            [f" --seed {seed + 1000 * part}" for part in range(len(recipe.memory))],
         ),
-        f"{recipe.tool} train memory --vlm {policy} {recipe.memory} --seed {seed} --out {warm}",
         f"dualsight train grpo --stage invocation --vlm {policy} --memory {warm} {recipe.calls} --seed {seed} "
         f"--out {out}/memory",
         *(f"{test} --count 256 --memory {mode}" for mode in MODES),
@@ -73,6 +78,16 @@ def commands(out: Path, recipe: Recipe, seed: int) -> list[str]:
             for kind in ("short", "long")
             for of in LONE
         ),
+    ]
+
+
+def _each(command: str, parts: Sequence[str], last: Path, seeds: Sequence[str]) -> list[str]:
+    """One after the other, each from the one before it."""
+    folders = [*(last.with_name(f"{last.name}{part}") for part in range(1, len(parts))), last]
+    begins = ["", *(f" --init {folder}" for folder in folders)]
+    return [
+        f"{command} {part}{seed}{begin} --out {folder}"
+        for part, seed, begin, folder in zip(parts, seeds, begins, folders, strict=False)
     ]
 
 
