@@ -37,7 +37,8 @@ SEEN = 256
 
 
 class MemoryTalks(Dataset):
-    """Batch ``i`` of the warm start: talks with memories of one kind, of which the last answer, a late one, is learnt.
+    """Batch ``i`` of the warm start: talks with memories of one kind, of which the last answer is learnt: half of the
+    times a late one, else any. Formers look at the image from a distance, and know no distance that they never met.
 
     First with a lone memory whose segment is its own sentence, as what is asked can be learnt from these in fewest
     steps; in a lesson at the very beginning it is also taught where to look (``train.distillation``). Then with other
@@ -68,8 +69,9 @@ class MemoryTalks(Dataset):
             raise ValueError(f"lesson={lesson} and lone={lone} of the steps: give each from 0 to 1")
         self.config, self.batch, self.batches, self.seed = config, batch, batches, seed
         self.kinds, self.lesson, self.lone = kinds, lesson, lone
-        self.longest = min(config.late + 3, config.task.subjects)
+        self.longest = config.task.subjects
         """Sentences of a talk, at most."""
+        self.late = min(config.late, self.longest) - 1
         self.make, self.remembers = TalkBatch(config, memory), memory is not None
 
     def __len__(self) -> int:
@@ -78,7 +80,7 @@ class MemoryTalks(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng, done = np.random.default_rng((self.seed, index)), index / self.batches
         lone = done < self.lone
-        last = min(self.config.late + int(rng.integers(4)), self.longest) - 1
+        last = int(rng.integers(self.late if rng.random() < 0.5 else 0, self.longest))
         talks = [self.config.task.sample(last + 1, rng) for _ in range(self.batch)]
         kind = self.kinds[int(rng.integers(len(self.kinds)))]
         others = 0 if lone else int(rng.integers(last + 1))
