@@ -254,11 +254,13 @@ def test_pictures_are_not_for_grids(memory, tmp_path):
         load_policy(tmp_path, tmp_path)
 
 
-def test_the_shipped_memory_is_used():
-    """It answers about the right image and the right question, and the model calls it itself; by chance 25 %."""
-    late = {}
+@pytest.mark.parametrize("size", ["tiny", "full"])
+def test_the_shipped_memories_are_used(size):
+    """They answer about the right image and the right question, and the model calls them itself. By chance 25 % of nine
+    cells' questions are right, of 36 cells' about 39 behind one memory, and 28 behind none or those it calls."""
+    folder, late = VISMEM.with_name(f"vismem_{size}"), {}
     for content in ("", "+constant", "+wrong-image", "+wrong-question"):
-        late[content] = evaluate_folder(VISMEM, f"always+short+lone{content}", 11, talks=128).late
-    assert late.pop("") > 30 + max(late.values())
-    learned, off = (evaluate_folder(VISMEM, mode, 11, talks=32).late for mode in ("learned", "off"))
-    assert learned > 30 + off
+        late[content] = evaluate_folder(folder, f"always+short+lone{content}", 11, talks=128).late
+    assert late.pop("") > 20 + max(late.values())
+    learned, off = (evaluate_folder(folder, mode, 11, talks=32).late for mode in ("learned", "off"))
+    assert learned > 20 + off
