@@ -46,8 +46,9 @@ RECIPES = {
         (
             "--batch 24 --steps 1800 --lone 0.5 --long 6",
             "--batch 24 --steps 400 --lone 0 --learning-rate 0.002",
+            "--batch 24 --steps 400 --lone 0 --learning-rate 0.002",
         ),
-        count=512,
+        count=1024,
     ),
 }
 MODES = ("off", "learned", "always+short", "always+long", "relook")
