@@ -622,7 +622,7 @@ def test_without_a_second_look_a_memory_is_the_formers_alone(vlm, batch):
     torch.testing.assert_close(score(memory, sequences, batch), logits, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{"projected": "repeated"}, {"entrance": "linear"}])
+@pytest.mark.parametrize("changes", [{"projected": "repeated"}, {"standing": "image"}, {"entrance": "linear"}])
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
 def test_other_choices_are_read_as_they_are_rolled_out_and_kept(vlm, family, batch, changes, tmp_path):
     memory = remember(vlm, replace(CONFIG, **changes))
@@ -661,12 +661,38 @@ def test_a_linear_entrance_starts_as_the_norm(vlm, batch):
     assert linear.long.enter.weight.grad.any()
 
 
+def test_a_place_is_moved_to_where_another_ends():
+    """By angles, at any scale of the rotation; where there is nowhere to go it stays."""
+    torch.manual_seed(0)
+    angles, to = torch.rand(3, 5, 8) * 9, torch.rand(3, 3, 8) * 9
+    there = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 0]]).bool()
+    segment = Place(angles, 2 * angles.cos(), 2 * angles.sin(), torch.ones(3, 5).bool())
+    moved = segment.moved_to(Place(to, 2 * to.cos(), 2 * to.sin(), there))
+    ends = torch.stack([to[0, 1], to[1, 2], angles[2, -1]])[:, None]
+    torch.testing.assert_close(moved.cos, 2 * (angles - angles[:, -1:] + ends).cos())
+    torch.testing.assert_close(moved.sin, 2 * (angles - angles[:, -1:] + ends).sin())
+    assert torch.equal(moved.states, segment.states) and torch.equal(moved.there, segment.there)
+
+
+def test_a_segment_stands_where_it_was_said_or_where_the_image_ends(vlm, batch):
+    """The latter whenever it is said: for the long former, one distance is all there is."""
+    ends = {}
+    for standing in ("call", "image"):
+        memory, places = remember(vlm, replace(CONFIG, standing=standing)), []
+        memory.long.register_forward_pre_hook(lambda _, inputs, places=places: places.append(inputs[3]))
+        rollout(memory, batch, "always+long", tokens=12)
+        ends[standing] = [place.cos[:, -1] for place in places]
+    assert len(ends["call"]) == len(ends["image"]) > 1
+    assert not torch.allclose(ends["call"][0], ends["call"][-1])
+    torch.testing.assert_close(ends["image"][0], ends["image"][-1])
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"encoder": "post-norm"}, {"dropout": 0.1}, {"carried": "mlp"}, {"projected": "pooled"}, {"rotation": "2d"},
-        {"windows": "joined"}, {"images": "last"}, {"context": "segment"}, {"entrance": "none"},
-        {"deepstack": "pooled"}, {"calling": "lora"},
+        {"windows": "joined"}, {"images": "last"}, {"context": "segment"}, {"standing": "start"},
+        {"entrance": "none"}, {"deepstack": "pooled"}, {"calling": "lora"},
     ],
 )  # fmt: skip
 def test_a_choice_that_is_not_implemented_is_refused_by_name(changes):

@@ -100,8 +100,9 @@ SIZES = {"small": SMALL, "full": FULL, "house": HOUSE}
 POSITIONS = 0.5
 """Size of the embeddings of positions at the beginning."""
 MEMORY = VisMemConfig(
-    4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64, entrance="linear"
-)
+    4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64,
+    standing="image", entrance="linear",
+)  # fmt: skip
 """Of a memory around either."""
 
 

@@ -384,12 +384,24 @@ class Place(NamedTuple):
     def rows(self, rows: list[int]) -> Place:
         return Place(*(tensor[rows] for tensor in self))
 
+    def moved_to(self, other: Place) -> Place:
+        """These, padded in front, moved so that the last one stands where the last of ``other`` does, which is padded
+        behind; where that is empty, they stay: ``cos(a + d) = cos a cos d - sin a sin d``, for any rotation there is.
+        """
+        last = other.there.sum(1).clamp(min=1)[:, None, None] - 1
+        cos, sin = self.cos[:, -1:], self.sin[:, -1:]
+        to_cos, to_sin = (rope.take_along_dim(last, 1) for rope in (other.cos, other.sin))
+        stays, size = ~other.there.any(1)[:, None, None], cos.square() + sin.square()  # a VLM may scale its rotations
+        by_cos = ((to_cos * cos + to_sin * sin) / size).masked_fill(stays, 1.0)
+        by_sin = ((to_sin * cos - to_cos * sin) / size).masked_fill(stays, 0.0)
+        return self._replace(cos=self.cos * by_cos - self.sin * by_sin, sin=self.sin * by_cos + self.cos * by_sin)
+
 
 class LongFormer(nn.Module):
     """``M = scale * norm(last layers([visual, segment, slots])[-N:])``, from the states that enter these layers; with a
     ``linear`` entrance ``scale * (W norm(..) + b)``, which starts as that.
 
-    All slots stand at the place of the token that called them; what tells them apart is learnt.
+    All slots stand where the last token of the segment does, the one that called them; what tells them apart is learnt.
     """
 
     def __init__(
