@@ -64,12 +64,11 @@ def commands(out: Path, recipe: Recipe, seed: int) -> list[str]:
     """
     policy, warm, test = out / "policy", out / "warm", f"dualsight eval --suite gridtalk --model {out} --seed 4321"
     return [
-        *_each(f"{recipe.tool} train policy", recipe.policy, policy, ["" for _ in recipe.policy]),
-        *_each(
+        *_chain(f"{recipe.tool} train policy", recipe.policy, policy),
+        *_chain(
             f"{recipe.tool} train memory --vlm {policy}",
-            recipe.memory,
+            [f"{part} --seed {seed + 1000 * number}" for number, part in enumerate(recipe.memory)],
             warm,
-            [f" --seed {seed + 1000 * part}" for part in range(len(recipe.memory))],
         ),
         f"dualsight train grpo --stage invocation --vlm {policy} --memory {warm} {recipe.calls} --seed {seed} "
         f"--out {out}/memory",
@@ -82,13 +81,12 @@ def commands(out: Path, recipe: Recipe, seed: int) -> list[str]:
     ]
 
 
-def _each(command: str, parts: Sequence[str], last: Path, seeds: Sequence[str]) -> list[str]:
+def _chain(command: str, parts: Sequence[str], last: Path) -> list[str]:
     """One after the other, each from the one before it."""
     folders = [*(last.with_name(f"{last.name}{part}") for part in range(1, len(parts))), last]
-    begins = ["", *(f" --init {folder}" for folder in folders)]
+    begins = ["", *(f" --init {folder}" for folder in folders[:-1])]
     return [
-        f"{command} {part}{seed}{begin} --out {folder}"
-        for part, seed, begin, folder in zip(parts, seeds, begins, folders, strict=False)
+        f"{command} {part}{begin} --out {folder}" for part, begin, folder in zip(parts, begins, folders, strict=True)
     ]
 
 
