@@ -222,6 +222,7 @@ def test_talks_about_houses_from_pictures_to_figures(tmp_path, monkeypatch, caps
         take_views(folder, seed, side, houses=1, per_house=3)
 
     monkeypatch.setattr("dualsight.bench.talks.take_views", few)
+    monkeypatch.setattr("dualsight.train.talk_memory.SEEN", 8)
     main(["data", "views", f"--out={tmp_path}/views", "--house-seeds=3:4", "--per-house=4"])
     policy = ["train", "policy", "--size=house", f"--out={tmp_path}/model/policy", "--steps=1", "--batch=2"]
     with pytest.raises(SystemExit):

@@ -11,11 +11,13 @@ from dualsight.checkpoints.janus_vln import save_pretrained
 from dualsight.checkpoints.recollection import load_recollection, save_recollection
 from dualsight.checkpoints.weights import CheckpointError
 from dualsight.data.trajectories import read_trajectories
+from dualsight.envs.protocols import HOUSE
 from dualsight.envs.sim.instructions import vocabulary
 from dualsight.inference.navigator import NavigatorBatch
 from dualsight.inference.readers import RecollectingReader
 from dualsight.models.janus_vln import TINY
 from dualsight.models.recollection import Recollection, RecollectionConfig
+from dualsight.studies import navigator_memory
 from dualsight.studies.navigator_memory import STUDY, WAYS, Budget, answers, run
 from dualsight.train.features import FeatureStore
 from dualsight.train.imitation import Collate, lessons
@@ -35,8 +37,9 @@ def navigator():
 def played(navigator, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     save_pretrained(*navigator, folder / "navigator")
-    result = run(folder, folder / "navigator", (0,), BUDGET)
-    return folder, result
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(navigator_memory, "HOUSE", replace(HOUSE, max_steps=40))  # no untrained one gets anywhere
+        return folder, run(folder, folder / "navigator", (0,), BUDGET)
 
 
 @pytest.fixture

@@ -82,7 +82,8 @@ def test_a_talk_ends_at_a_delimiter_and_its_answer_follows():
     assert rows[7]["prompt"] == TalkPrompts(SMALL, 9, 3, 12)[7]["prompt"]
 
 
-def test_both_stages_from_the_command_line(tmp_path):
+def test_both_stages_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("dualsight.train.talk_memory.SEEN", 8)
     pretrain_policy(SMALL, Run(tmp_path / "policy", 1, batch=2))
     warm_start(tmp_path / "policy", MEMORY, Run(tmp_path / "warm", 1, batch=2))
     memory = tmp_path / "warm"

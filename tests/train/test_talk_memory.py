@@ -64,7 +64,8 @@ def test_a_policy_without_memory_learns_in_sight_of_the_image_too():
     assert not torch.isin(batch["input_ids"], torch.tensor(len(SMALL.task.vocabulary))).any()
 
 
-def test_a_soft_prompt_learns_and_nothing_else_does(tmp_path):
+def test_a_soft_prompt_learns_and_nothing_else_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("dualsight.train.talk_memory.SEEN", 8)
     pretrain_policy(SMALL, Run(tmp_path / "policy", 1, batch=2))
     vlm, _ = load_policy(tmp_path / "policy")
     torch.manual_seed(0)
@@ -80,7 +81,8 @@ def test_a_soft_prompt_learns_and_nothing_else_does(tmp_path):
     assert load_memory(vlm, tmp_path / "soft").constant["long"].std() > 0
 
 
-def test_both_stages_write_what_can_be_read(tmp_path):
+def test_both_stages_write_what_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("dualsight.train.talk_memory.SEEN", 32)
     pretrain_policy(SMALL, Run(tmp_path / "policy", 2, batch=2))
     warm_start(tmp_path / "policy", CONFIG, Run(tmp_path / "memory", 2, batch=2))
     vlm, config = load_policy(tmp_path / "policy")
