@@ -224,7 +224,8 @@ def test_at_full_size_the_codec_is_one_of_diffusers(janus, tmp_path, monkeypatch
     assert again.config == swapped.config
 
 
-def test_a_flow_inside_the_language_model_is_swapped_too(scenes, tmp_path):
+def test_a_flow_inside_the_language_model_is_swapped_too(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(WORDS_FROM, 20)
     model, processor = new_janus(TINY_FLOW, scenes, None, None)
     save_pretrained(model, processor, tmp_path / "model")
     save_codec(VAE(VAEConfig(base_channels=8)), tmp_path / "vae")
