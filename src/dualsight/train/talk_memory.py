@@ -118,10 +118,7 @@ class PolicyTuning(nn.Module):
         self.vlm = vlm
 
     def forward(self, labels: Tensor, prompt: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
-        learnt = labels != IGNORE
-        logits = self.vlm(**inputs).logits[learnt]
-        right = (logits.argmax(-1) == labels[learnt]).float().mean()
-        return {"loss": F.cross_entropy(logits, labels[learnt]), "right": right}
+        return _told(self.vlm(**inputs).logits, labels)
 
 
 class MemoryTraining(nn.Module):
@@ -153,9 +150,8 @@ class MemoryTraining(nn.Module):
         last = int(memory.tokens.calls(input_ids[0]).nonzero()[-1])
         with memory.builder.centre.by_batch(len(input_ids)):
             logits = memory.score(*inputs, latents=formed, looks=looks, learn=last, pixel_values=pixel_values)
-        learnt = labels != IGNORE
-        right = (logits[learnt].argmax(-1) == labels[learnt]).float().mean()
-        loss = F.cross_entropy(logits[learnt], labels[learnt])
+        told = _told(logits, labels)
+        told["loss"] = told["loss"] + untouched(memory)
         if looks:
             assert shown_again is not None and answer is not None and in_image is not None
             labels = torch.full_like(shown_again, IGNORE)
@@ -163,8 +159,8 @@ class MemoryTraining(nn.Module):
             leant = leaning(memory, shown_again, torch.ones_like(labels), labels, pixel_values=pixel_values)
             leant = leant._replace(told=leant.told * in_image[:, None])
             kind = memory.tokens.kind(int(input_ids[0, last]))
-            loss = loss + lesson_loss(memory, kind, looks[-1], formed[-1][1], leant)
-        return {"loss": loss + untouched(memory), "right": right}
+            told["loss"] = told["loss"] + lesson_loss(memory, kind, looks[-1], formed[-1][1], leant)
+        return told
 
 
 class SoftPromptTraining(nn.Module):
@@ -185,11 +181,16 @@ class SoftPromptTraining(nn.Module):
         prompt: Tensor,
         pixel_values: Tensor,
     ) -> dict[str, Tensor]:
-        learnt = labels != IGNORE
         inputs = (input_ids, attention_mask, int(prompt), "constant")
-        logits = self.memory.score(*inputs, pixel_values=pixel_values)[learnt]
-        right = (logits.argmax(-1) == labels[learnt]).float().mean()
-        return {"loss": F.cross_entropy(logits, labels[learnt]) + untouched(self.memory), "right": right}
+        told = _told(self.memory.score(*inputs, pixel_values=pixel_values), labels)
+        return told | {"loss": told["loss"] + untouched(self.memory)}
+
+
+def _told(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The cross-entropy of what is learnt, and the share of it that is right."""
+    learnt = labels != IGNORE
+    logits, labels = logits[learnt], labels[learnt]
+    return {"loss": F.cross_entropy(logits, labels), "right": (logits.argmax(-1) == labels).float().mean()}
 
 
 def soft_prompt_of(memory: VisMem) -> list[nn.Parameter]:
