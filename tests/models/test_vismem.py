@@ -8,7 +8,7 @@ import torch
 from transformers import DynamicCache
 
 from dualsight.checkpoints.vismem import load_memory, save_memory
-from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening, _paid, _tap
+from dualsight.memory.latent import Centring, Place, Relook, Slots, Whitening, _paid, _sines, _tap
 from dualsight.memory.vlms import anatomy
 from dualsight.models.vismem import CONTENTS, KINDS, Mode, VisMem, VisMemConfig
 from dualsight.nn.config import build
@@ -401,18 +401,21 @@ def test_gradients_reach_the_former_that_was_called_and_nothing_frozen(memory, v
     assert all(parameter.grad is None for parameter in vlm.parameters())
 
 
-def test_hidden_states_in_the_builder_do_not_see_the_queries(memory):
+def test_the_builder_is_one_pass_in_which_hidden_states_do_not_see_the_queries(memory):
+    """Under the paper's mask, by torch's own encoder."""
     torch.manual_seed(0)
+    builder = memory.builder
     v_there, h_there = torch.ones(2, 5, dtype=torch.bool), torch.tensor([[False, True, True, True], [True] * 4])
-    seen, h = memory.builder.see(torch.randn(2, 5, 32), v_there), torch.randn(2, 4, 32)
-    before = memory.builder.states(seen, v_there, h, h_there)[:, :9]
-    queries = memory.builder(seen, v_there, h, h_there)
-    with torch.no_grad():
-        memory.builder.start.add_(torch.randn_like(memory.builder.start))
-    there = torch.cat([v_there, h_there], 1)
-    after = memory.builder.states(seen, v_there, h, h_there)[:, :9]
-    assert torch.equal(before[there], after[there])
-    assert not torch.allclose(memory.builder(seen, v_there, h, h_there), queries)
+    seen, h = builder.see(torch.randn(2, 5, 32), v_there), torch.randn(2, 4, 32)
+    read = builder.read_h(builder.whiten_h(h)) + _sines(torch.tensor([[3, 2, 1, 0]]), CONFIG.width)
+    x = torch.cat([seen, read, builder.start.expand(2, -1, -1)], 1)
+    there = torch.cat([v_there, h_there, h_there.new_ones(2, CONFIG.queries)], 1)
+    hidden = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
+    hidden[:9, 9:] = True
+    whole = builder.encoder(x, mask=hidden, src_key_padding_mask=~there)[:, 9:]
+    torch.testing.assert_close(builder(seen, v_there, h, h_there), builder.centre(whole))
+    seeing = builder.encoder(x, src_key_padding_mask=~there)[:, 9:]
+    assert not torch.allclose(builder.centre(seeing), builder.centre(whole)), "or the mask would not matter"
 
 
 @pytest.mark.parametrize("kind", ["short", "long"])

@@ -130,7 +130,8 @@ class Centring(nn.Module):
 class QueryBuilder(nn.Module):
     """What is wanted: ``Q = encoder([v, h, Q_init])[-K:]``, a pre-norm transformer of a width of its own.
 
-    Q sees everything, ``[v, h]`` see only each other (the paper's mask), so that they do not depend on ``Q_init``.
+    Q sees everything, ``[v, h]`` see only each other (the paper's mask), so they run by themselves, Q beside them, and
+    in the last layer Q alone: the same as one pass under that mask, without its square of all tokens.
     Visual tokens know their place among the others (many a VLM binds places only inside its language model), hidden
     states how far they lie from the end of their segment; there is no longest segment.
 
@@ -155,20 +156,33 @@ class QueryBuilder(nn.Module):
         self, seen: Tokens, seen_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
     ) -> Float[Tensor, "R K E"]:
         """What ``see`` gave, and hidden states, padded anywhere, to queries."""
-        return self.centre(self.states(seen, seen_there, h, h_there)[:, -len(self.start) :])
-
-    def states(
-        self, seen: Tokens, seen_there: Bool[Tensor, "R V"], h: Tokens, h_there: Bool[Tensor, "R S"]
-    ) -> Float[Tensor, "R T E"]:
-        """The encoder's whole output."""
         to_end = h_there.long().flip(1).cumsum(1).flip(1) - 1
         h = self.read_h(self.whiten_h(h)) + _sines(to_end, self.start.shape[1]).to(h.dtype)
-        x = torch.cat([seen, h, self.start.expand(len(h), -1, -1)], 1)
-        there = torch.cat([seen_there, h_there, h_there.new_ones(len(h), len(self.start))], 1)
-        given = x.shape[1] - len(self.start)
-        blind = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
-        blind[:given, given:] = True
-        return self.encoder(x, mask=blind, src_key_padding_mask=~there)
+        given, queries = torch.cat([seen, h], 1), self.start.expand(len(h), -1, -1)
+        there = torch.cat([seen_there, h_there], 1)
+        beside = F.pad(there, (0, len(self.start)), value=True)
+        layers: list[Any] = list(self.encoder.layers)
+        norm: Any = self.encoder.norm
+        for layer in layers[:-1]:
+            given, queries = (
+                _pre_norm(layer, given, given, there),
+                _pre_norm(layer, queries, torch.cat([given, queries], 1), beside),
+            )
+        queries = _pre_norm(layers[-1], queries, torch.cat([given, queries], 1), beside)
+        return self.centre(norm(queries))
+
+
+def _pre_norm(layer: nn.TransformerEncoderLayer, x: Tokens, among: Tokens, there: Bool[Tensor, "R T"]) -> Tokens:
+    """A layer of torch's encoder for ``x``, which look at those ``among`` them that are ``there``."""
+    attention = layer.self_attn
+    (asks, *reads), (bias, *biases) = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    among = layer.norm1(among)
+    query = F.linear(layer.norm1(x), asks, bias)
+    key, value = (F.linear(among, weight, bias) for weight, bias in zip(reads, biases, strict=True))
+    query, key, value = (y.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for y in (query, key, value))
+    seen = F.scaled_dot_product_attention(query, key, value, there[:, None, None])
+    x = x + attention.out_proj(seen.transpose(1, 2).flatten(2))
+    return x + layer.linear2(layer.activation(layer.linear1(layer.norm2(x))))
 
 
 def _sines(places: Int[Tensor, "R S"], width: int) -> Float[Tensor, "R S E"]:
