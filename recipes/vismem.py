@@ -27,28 +27,31 @@ class Recipe:
     """What trains policy and memory."""
     policy: tuple[str, ...]
     """One after the other, each from the one before it."""
-    memory: tuple[str, ...]
-    """The same."""
-    calls: str = "--steps 120 --learning-rate 0.003 --cost 0.05 --answer 16"
+    memory: str
+    """Its warm start."""
+    calls: str
     """Stage II."""
-    count: int = 2048
+    count: int
     """Talks that the gate asks."""
 
 
 RECIPES = {
-    "small": Recipe("dualsight", ("--size small --steps 1200",), ("--steps 800",)),
+    "small": Recipe(
+        "dualsight",
+        ("--size small --steps 1200",),
+        "--steps 800",
+        "--steps 120 --learning-rate 0.003 --cost 0.05 --answer 16",
+        2048,
+    ),
     "full": Recipe(
         TWO,
         (
             "--size full --batch 32 --steps 4000 --interleaved 0.2",
             "--size full --batch 32 --steps 800 --learning-rate 0.001 --interleaved 0.5",
         ),
-        (
-            "--batch 24 --steps 1800 --lone 0.5 --long 6",
-            "--batch 24 --steps 400 --lone 0 --learning-rate 0.002",
-            "--batch 24 --steps 400 --lone 0 --learning-rate 0.002",
-        ),
-        count=1024,
+        "--batch 24 --steps 2200 --lone 0.5 --long 6",
+        "--batch 4 --steps 150 --learning-rate 0.008 --cost 0.05 --answer 16",
+        1024,
     ),
 }
 MODES = ("off", "learned", "always+short", "always+long", "relook")
@@ -64,13 +67,9 @@ def commands(out: Path, recipe: Recipe, seed: int) -> list[str]:
     """
     policy, warm, test = out / "policy", out / "warm", f"dualsight eval --suite gridtalk --model {out} --seed 4321"
     return [
-        *_chain(f"{recipe.tool} train policy", recipe.policy, policy),
-        *_chain(
-            f"{recipe.tool} train memory --vlm {policy}",
-            [f"{part} --seed {seed + 1000 * number}" for number, part in enumerate(recipe.memory)],
-            warm,
-        ),
-        f"dualsight train grpo --stage invocation --vlm {policy} --memory {warm} {recipe.calls} --seed {seed} "
+        *(f"{recipe.tool} train policy {part}" for part in _chain(recipe.policy, policy)),
+        f"{recipe.tool} train memory --vlm {policy} {recipe.memory} --seed {seed} --out {warm}",
+        f"{recipe.tool} train grpo --stage invocation --vlm {policy} --memory {warm} {recipe.calls} --seed {seed} "
         f"--out {out}/memory",
         *(f"{test} --count 256 --memory {mode}" for mode in MODES),
         *(
@@ -81,13 +80,11 @@ def commands(out: Path, recipe: Recipe, seed: int) -> list[str]:
     ]
 
 
-def _chain(command: str, parts: Sequence[str], last: Path) -> list[str]:
+def _chain(parts: Sequence[str], last: Path) -> list[str]:
     """One after the other, each from the one before it."""
     folders = [*(last.with_name(f"{last.name}{part}") for part in range(1, len(parts))), last]
     begins = ["", *(f" --init {folder}" for folder in folders[:-1])]
-    return [
-        f"{command} {part}{begin} --out {folder}" for part, begin, folder in zip(parts, begins, folders, strict=True)
-    ]
+    return [f"{part}{begin} --out {folder}" for part, begin, folder in zip(parts, begins, folders, strict=True)]
 
 
 def main() -> None:
