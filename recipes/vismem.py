@@ -49,7 +49,7 @@ RECIPES = {
             "--size full --batch 32 --steps 4000 --interleaved 0.2",
             "--size full --batch 32 --steps 800 --learning-rate 0.001 --interleaved 0.5",
         ),
-        "--batch 24 --steps 2200 --lone 0.5 --long 6",
+        "--batch 24 --steps 2200",
         "--batch 4 --steps 150 --learning-rate 0.008 --cost 0.05 --answer 16",
         1024,
     ),

@@ -19,7 +19,7 @@ CONFIG = VisMemConfig(queries=2, short=2, long=3, width=16, heads=2, rank=4)
 
 def test_memories_are_lone_and_looks_are_taught_before_there_are_many(batches=20):
     memory = VisMem(new_policy(SMALL), [6], CONFIG)
-    plan = MemoryTalks(SMALL, memory, 2, batches, 0, lesson=0.5)
+    plan = MemoryTalks(SMALL, memory, 2, batches, 0, lesson=0.5, lone=0.65)
     calls = [int(torch.isin(plan[i]["input_ids"][0], torch.tensor(memory.tokens.begin)).sum()) for i in range(batches)]
     assert calls[:13] == [1] * 13 and max(calls[13:]) > 3
     assert all((plan[index]["labels"] != IGNORE).sum() == 6 for index in range(batches))  # of the last one only

@@ -89,7 +89,7 @@ def memory(
         share: of an answer's delimiters behind which memory is put, with data.
         lesson: share of the steps, at the beginning, in which memories are also taught where the VLM itself looks for
             the answer; 0.5 in talks, 0 with data.
-        lone: in talks, until which share of the steps there is but one memory in each; 0.65.
+        lone: in talks, until which share of the steps there is but one memory in each; 0.5.
         relook: a short memory begins as a pooled second look; false is the paper's former alone.
         seeded: what goes into a former starts from the queries, too; false starts it as in the paper.
         init: a memory to go on from, of its own sizes.

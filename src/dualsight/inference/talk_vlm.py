@@ -100,10 +100,11 @@ SIZES = {"small": SMALL, "full": FULL, "house": HOUSE}
 POSITIONS = 0.5
 """Size of the embeddings of positions at the beginning."""
 MEMORY = VisMemConfig(
-    4, 4, 8, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64,
+    4, 4, 6, 64, heads=4, rank=8, alpha=16, last_layers=0.5, prompt_tail=8, max_invocations=64,
     standing="image", entrance="linear",
 )  # fmt: skip
-"""Of a memory around either."""
+"""Of a memory around any of them. Six long latents, one for each cell of a row: the full policy counts by the share of
+a row's tokens, and of eight two would count twice (docs/log.md)."""
 
 
 def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGeneration:

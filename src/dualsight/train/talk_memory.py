@@ -30,7 +30,7 @@ from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.sft import Formed, train, untouched
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
-LONE = 0.65
+LONE = 0.5
 """Until which share of its steps memories are lone."""
 SEEN = 256
 """Talks that whitening and the heads that call are fitted on; a quarter of them in each of 8 batches for constants."""
