@@ -263,6 +263,9 @@ def test_the_shipped_memories_answer_about_the_right_image_and_the_right_questio
     assert late.pop("") > points + max(late.values())
 
 
-def test_the_shipped_memory_is_called_by_the_model_itself():
-    learned, off = (evaluate_folder(VISMEM, mode, 11, talks=32).late for mode in ("learned", "off"))
-    assert learned > 30 + off
+@pytest.mark.parametrize(("size", "talks", "points"), [("tiny", 32, 30), ("full", 8, 20)])
+def test_the_shipped_memories_are_called_by_the_model_itself(size, talks, points):
+    folder = VISMEM.with_name(f"vismem_{size}")
+    learned, off = (evaluate_folder(folder, mode, 11, talks=talks) for mode in ("learned", "off"))
+    assert learned.late > points + off.late
+    assert learned.calls.get("text", 0.0) < 0.05 < 0.6 < learned.calls["color"]
