@@ -145,7 +145,7 @@ def test_a_memory_goes_on_with_the_sizes_that_it_has(tmp_path, capsys):
     given = [f"--vlm={VISMEM}/policy", f"--init={VISMEM}/memory", f"--out={tmp_path / 'out'}"]
     for wrong, said in (
         ("--short=2", "has its own sizes and formers"),
-        ("--lesson=2", "lesson=2.0 and lone=0.65"),
+        ("--lesson=2", "lesson=2.0 and lone=0.5"),
     ):
         with pytest.raises(SystemExit) as end:
             main(["train", "memory", *given, wrong])
