@@ -670,7 +670,7 @@ def test_a_place_is_moved_to_where_another_ends():
     angles, to = torch.rand(3, 5, 8) * 9, torch.rand(3, 3, 8) * 9
     there = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 0]]).bool()
     segment = Place(angles, 2 * angles.cos(), 2 * angles.sin(), torch.ones(3, 5).bool())
-    moved = segment.moved_to(Place(to, 2 * to.cos(), 2 * to.sin(), there))
+    moved = segment.moved_to(Place(to, 2 * to.cos(), 2 * to.sin(), there).last())
     ends = torch.stack([to[0, 1], to[1, 2], angles[2, -1]])[:, None]
     torch.testing.assert_close(moved.cos, 2 * (angles - angles[:, -1:] + ends).cos())
     torch.testing.assert_close(moved.sin, 2 * (angles - angles[:, -1:] + ends).sin())

@@ -160,28 +160,31 @@ class QueryBuilder(nn.Module):
         h = self.read_h(self.whiten_h(h)) + _sines(to_end, self.start.shape[1]).to(h.dtype)
         given, queries = torch.cat([seen, h], 1), self.start.expand(len(h), -1, -1)
         there = torch.cat([seen_there, h_there], 1)
-        beside = F.pad(there, (0, len(self.start)), value=True)
+        all_there = F.pad(there, (0, len(self.start)), value=True)
         layers: list[Any] = list(self.encoder.layers)
         norm: Any = self.encoder.norm
-        for layer in layers[:-1]:
-            given, queries = (
-                _pre_norm(layer, given, given, there),
-                _pre_norm(layer, queries, torch.cat([given, queries], 1), beside),
-            )
-        queries = _pre_norm(layers[-1], queries, torch.cat([given, queries], 1), beside)
+        for layer in layers:
+            of_given, of_queries = _projected(layer, given), _projected(layer, queries)
+            everything = [torch.cat(pair, 2) for pair in zip(of_given[1:], of_queries[1:], strict=True)]
+            queries = _pre_norm(layer, queries, of_queries[0], *everything, all_there)
+            if layer is not layers[-1]:
+                given = _pre_norm(layer, given, *of_given, there)
         return self.centre(norm(queries))
 
 
-def _pre_norm(layer: nn.TransformerEncoderLayer, x: Tokens, among: Tokens, there: Bool[Tensor, "R T"]) -> Tokens:
-    """A layer of torch's encoder for ``x``, which look at those ``among`` them that are ``there``."""
+def _projected(layer: nn.TransformerEncoderLayer, x: Tokens) -> list[Float[Tensor, "R H T C"]]:
+    """Query, key and value in a layer of torch's encoder."""
     attention = layer.self_attn
-    (asks, *reads), (bias, *biases) = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
-    among = layer.norm1(among)
-    query = F.linear(layer.norm1(x), asks, bias)
-    key, value = (F.linear(among, weight, bias) for weight, bias in zip(reads, biases, strict=True))
-    query, key, value = (y.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for y in (query, key, value))
+    projected = F.linear(layer.norm1(x), attention.in_proj_weight, attention.in_proj_bias)
+    return [part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.chunk(3, -1)]
+
+
+def _pre_norm(
+    layer: nn.TransformerEncoderLayer, x: Tokens, query: Tensor, key: Tensor, value: Tensor, there: Bool[Tensor, "R T"]
+) -> Tokens:
+    """``x`` behind the layer; they look at the keys that are ``there``."""
     seen = F.scaled_dot_product_attention(query, key, value, there[:, None, None])
-    x = x + attention.out_proj(seen.transpose(1, 2).flatten(2))
+    x = x + layer.self_attn.out_proj(seen.transpose(1, 2).flatten(2))
     return x + layer.linear2(layer.activation(layer.linear1(layer.norm2(x))))
 
 
@@ -398,16 +401,20 @@ class Place(NamedTuple):
     def rows(self, rows: list[int]) -> Place:
         return Place(*(tensor[rows] for tensor in self))
 
-    def moved_to(self, other: Place) -> Place:
-        """These, padded in front, moved so that the last one stands where the last of ``other`` does, which is padded
-        behind; where that is empty, they stay: ``cos(a + d) = cos a cos d - sin a sin d``, for any rotation there is.
+    def last(self) -> Place:
+        """The last one of each row, padded behind."""
+        at = self.there.sum(1).clamp(min=1)[:, None, None] - 1
+        states, cos, sin = (tensor.take_along_dim(at, 1) for tensor in self[:3])
+        return Place(states, cos, sin, self.there.any(1, keepdim=True))
+
+    def moved_to(self, end: Place) -> Place:
+        """These, padded in front, moved so that the last one stands where the ``end`` of its row does, if there is one:
+        ``cos(a + d) = cos a cos d - sin a sin d``, for any rotation there is.
         """
-        last = other.there.sum(1).clamp(min=1)[:, None, None] - 1
         cos, sin = self.cos[:, -1:], self.sin[:, -1:]
-        to_cos, to_sin = (rope.take_along_dim(last, 1) for rope in (other.cos, other.sin))
-        stays, size = ~other.there.any(1)[:, None, None], cos.square() + sin.square()  # a VLM may scale its rotations
-        by_cos = ((to_cos * cos + to_sin * sin) / size).masked_fill(stays, 1.0)
-        by_sin = ((to_sin * cos - to_cos * sin) / size).masked_fill(stays, 0.0)
+        stays, size = ~end.there[..., None], cos.square() + sin.square()  # a VLM may scale its rotations
+        by_cos = ((end.cos * cos + end.sin * sin) / size).masked_fill(stays, 1.0)
+        by_sin = ((end.sin * cos - end.cos * sin) / size).masked_fill(stays, 0.0)
         return self._replace(cos=self.cos * by_cos - self.sin * by_sin, sin=self.sin * by_cos + self.cos * by_sin)
 
 

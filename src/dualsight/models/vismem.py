@@ -112,7 +112,7 @@ class VisMemConfig:
     """What the long former reads: the states of both that enter the first of its layers."""
     standing: Literal["call", "image"] = "call"
     """Where the segment and slots stand, for the long former: where memory was called, or moved to where the last
-    visual token stands. From the former they look at the image over any distance, and learn each (docs/log.md)."""
+    visual token stands. From where it was called they look at the image over any distance, and learn each anew."""
     entrance: Literal["norm", "linear"] = "norm"
     """How what the long former makes enters the decoder: normalised, at a learnt scale that starts from the size of
     visual tokens (`VisMem.fit_whitening`; of words, where ``rows`` are delimiters); or with a linear map between the
@@ -720,7 +720,7 @@ class Stream:
                 self._looks.append(weights)
             return weights @ self._tokens[looked] + memory.relook.share * latents
         if memory.config.standing == "image":
-            segment = segment.moved_to(visual.rows(looked))
+            segment = segment.moved_to(visual.last().rows(looked))
         seen = [(keys[looked], values[looked]) for keys, values in self._deep_keys]
         return memory.long(queries, seen, visual.there[looked], segment, self._looks)
 

@@ -159,14 +159,14 @@ class MemorySft(nn.Module):
         lesson: Tensor | None = None,
         **vision: Any,
     ) -> dict[str, Float[Tensor, ""]]:
-        memory, learnt = self.memory, labels != IGNORE
+        memory = self.memory
         looks: list[Tensor] | None = [] if lesson else None
         formed = Formed()
         inputs = (input_ids, attention_mask, int(prompt))
         with memory.builder.centre.by_batch(len(input_ids)):
-            logits = memory.score(*inputs, latents=formed, looks=looks, **vision)[learnt]
-        right = (logits.argmax(-1) == labels[learnt]).float().mean()
-        loss = F.cross_entropy(logits.float(), labels[learnt])
+            logits = memory.score(*inputs, latents=formed, looks=looks, **vision)
+        measured = measure(logits, labels)
+        measured["loss"] = measured["loss"] + untouched(memory)
         if looks:
             first: dict[int, tuple[Tensor, Tensor]] = {}
             for (rows, latents), look in zip(formed, looks, strict=True):
@@ -175,8 +175,15 @@ class MemorySft(nn.Module):
             look, latents = (torch.stack([first[row][of] for row in range(len(input_ids))]) for of in (0, 1))
             leant = leaning(memory, **without_memories(memory, input_ids, attention_mask, labels, vision))
             kind = memory.tokens.kind(int(input_ids[memory.tokens.calls(input_ids)][0]))
-            loss = loss + lesson_loss(memory, kind, look, latents, leant)
-        return {"loss": loss + untouched(memory), "right": right}
+            measured["loss"] = measured["loss"] + lesson_loss(memory, kind, look, latents, leant)
+        return measured
+
+
+def measure(logits: Float[Tensor, "B L W"], labels: Int[Tensor, "B L"]) -> dict[str, Float[Tensor, ""]]:
+    """The cross-entropy of what is learnt, and the share of it that is right."""
+    learnt = labels != IGNORE
+    logits, labels = logits[learnt], labels[learnt]
+    return {"loss": F.cross_entropy(logits.float(), labels), "right": (logits.argmax(-1) == labels).float().mean()}
 
 
 def without_memories(

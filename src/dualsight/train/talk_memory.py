@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import InternVLForConditionalGeneration
@@ -27,7 +26,7 @@ from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.train.distillation import LESSON, leaning, lesson_loss
 from dualsight.train.lora import add_lora, merge_lora
-from dualsight.train.sft import Formed, train, untouched
+from dualsight.train.sft import Formed, measure, train, untouched
 from dualsight.train.trainer import Run, batches_of, fit, is_main_process
 
 LONE = 0.5
@@ -118,7 +117,7 @@ class PolicyTuning(nn.Module):
         self.vlm = vlm
 
     def forward(self, labels: Tensor, prompt: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
-        return _told(self.vlm(**inputs).logits, labels)
+        return measure(self.vlm(**inputs).logits, labels)
 
 
 class MemoryTraining(nn.Module):
@@ -150,8 +149,8 @@ class MemoryTraining(nn.Module):
         last = int(memory.tokens.calls(input_ids[0]).nonzero()[-1])
         with memory.builder.centre.by_batch(len(input_ids)):
             logits = memory.score(*inputs, latents=formed, looks=looks, learn=last, pixel_values=pixel_values)
-        told = _told(logits, labels)
-        told["loss"] = told["loss"] + untouched(memory)
+        measured = measure(logits, labels)
+        measured["loss"] = measured["loss"] + untouched(memory)
         if looks:
             assert shown_again is not None and answer is not None and in_image is not None
             labels = torch.full_like(shown_again, IGNORE)
@@ -159,8 +158,8 @@ class MemoryTraining(nn.Module):
             leant = leaning(memory, shown_again, torch.ones_like(labels), labels, pixel_values=pixel_values)
             leant = leant._replace(told=leant.told * in_image[:, None])
             kind = memory.tokens.kind(int(input_ids[0, last]))
-            told["loss"] = told["loss"] + lesson_loss(memory, kind, looks[-1], formed[-1][1], leant)
-        return told
+            measured["loss"] = measured["loss"] + lesson_loss(memory, kind, looks[-1], formed[-1][1], leant)
+        return measured
 
 
 class SoftPromptTraining(nn.Module):
@@ -182,15 +181,9 @@ class SoftPromptTraining(nn.Module):
         pixel_values: Tensor,
     ) -> dict[str, Tensor]:
         inputs = (input_ids, attention_mask, int(prompt), "constant")
-        told = _told(self.memory.score(*inputs, pixel_values=pixel_values), labels)
-        return told | {"loss": told["loss"] + untouched(self.memory)}
-
-
-def _told(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """The cross-entropy of what is learnt, and the share of it that is right."""
-    learnt = labels != IGNORE
-    logits, labels = logits[learnt], labels[learnt]
-    return {"loss": F.cross_entropy(logits, labels), "right": (logits.argmax(-1) == labels).float().mean()}
+        measured = measure(self.memory.score(*inputs, pixel_values=pixel_values), labels)
+        measured["loss"] = measured["loss"] + untouched(self.memory)
+        return measured
 
 
 def soft_prompt_of(memory: VisMem) -> list[nn.Parameter]:
