@@ -175,19 +175,64 @@ def test_a_static_cache_says_the_same(memory, batch):
     torch.testing.assert_close(logits, others, atol=1e-5, rtol=0)
 
 
-def test_copies_of_a_row_share_its_image(memory, family, batch):
-    """Two answers to each prompt: each has the logits that it has as an answer to its prompt alone."""
+@pytest.mark.parametrize("shared", [False, True])
+def test_copies_of_a_row_share_its_image(memory, family, batch, shared):
+    """Two answers to each prompt: each has the logits that it has as an answer to its prompt alone, also when the
+    decoder reads the prompt once for both."""
     torch.manual_seed(0)
-    outputs = memory.generate(
-        "always", **batch, max_new_tokens=14, do_sample=True, num_return_sequences=2, output_logits=True,
-        return_dict_in_generate=True,
-    )  # fmt: skip
+    with memory.parts.sharing_prompts(2 if shared else 1), Rows(memory) as rows:
+        outputs = memory.generate(
+            "always", **batch, max_new_tokens=14, do_sample=True, num_return_sequences=2, output_logits=True,
+            return_dict_in_generate=True,
+        )  # fmt: skip
     prompt = batch["input_ids"].shape[1]
+    assert rows.read == ([2] if shared else [4]) + [4] * 13
     assert len(outputs.sequences) == 4
     for copy, (sequence, logits) in enumerate(zip(outputs.sequences, torch.stack(outputs.logits, 1), strict=True)):
         alone = only(batch, family, copy // 2)
         whole = torch.cat([alone["input_ids"], sequence[None, prompt:]], 1)
         torch.testing.assert_close(score(memory, whole, alone)[0], logits, atol=1e-5, rtol=0)
+
+
+class Rows:
+    """How many rows the first layer of the decoder reads, pass by pass."""
+
+    def __init__(self, memory):
+        self.layer, self.read = memory.parts.text.layers[0], []
+
+    def __enter__(self):
+        self.handle = self.layer.register_forward_hook(lambda layer, inputs, out: self.read.append(len(out)))
+        return self
+
+    def __exit__(self, *_):
+        self.handle.remove()
+
+
+def test_answers_to_a_prompt_are_scored_with_one_reading_of_it(memory, batch):
+    """Logits and gradients are those of rows that are read each by itself."""
+    torch.manual_seed(0)
+    sequences = memory.generate("always", **batch, max_new_tokens=20, do_sample=True, num_return_sequences=3)
+    prompt, given = batch["input_ids"].shape[1], batch["attention_mask"].repeat_interleave(3, 0)
+    there = torch.cat([given, torch.ones_like(sequences[:, prompt:])], 1)
+    there[0, -2:] = 0  # its copies go on
+    with Rows(memory) as rows:
+        together = memory.score_answers(sequences, there, prompt, 3, **vision_of(batch))
+    assert rows.read[0] == 2 and set(rows.read[1:]) == {6}
+    apart = torch.empty_like(together)
+    for copy in range(3):
+        whole = memory.score(sequences[copy::3], there[copy::3], prompt, **vision_of(batch))
+        apart[copy::3] = whole[:, prompt - 1 : -1]
+    read = there[:, prompt - 1 : -1].bool()
+    torch.testing.assert_close(together[read], apart[read], atol=1e-5, rtol=0)
+    learnt = [parameter for parameter in memory.parameters() if parameter.requires_grad]
+    ours, theirs = (
+        torch.autograd.grad(logits[read].float().log_softmax(-1)[..., 7].sum(), learnt, allow_unused=True)
+        for logits in (together, apart)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 def test_pairs_are_always_well_formed(memory, batch):

@@ -82,7 +82,6 @@ def answers_of(learner, mode, seed=0, **options):
     counts = learner.counted(ids, prompt)
     rows = counts.any(1)
     vision = {"pixel_values": row["inputs"]["pixel_values"], "image_grid_thw": row["inputs"]["image_grid_thw"]}
-    vision = {name: value.repeat(int(rows.sum()), 1) for name, value in vision.items()}
     advantage = torch.linspace(-1, 2, int(rows.sum()))
     return Answers(ids[rows], prompt, vision, counts[rows], advantage, 1 / learner.config.group)
 

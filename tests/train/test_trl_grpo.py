@@ -133,12 +133,13 @@ def inputs_of(answers, family, left=2, right=1):
     """The same answers as TRL has them, with prompts padded on the left and answers on the right."""
     rows, prompt = len(answers.ids), answers.ids[:, : answers.prompt]
     pad = torch.zeros(rows, left, dtype=torch.long), torch.zeros(rows, right, dtype=torch.long)
+    vision = {name: images.repeat(rows, *[1] * (images.ndim - 1)) for name, images in answers.vision.items()}
     given = {
         "prompt_ids": torch.cat([pad[0], prompt], 1), "prompt_mask": torch.cat([pad[0], torch.ones_like(prompt)], 1),
         "completion_ids": torch.cat([answers.said, pad[1]], 1),
         "completion_mask": torch.cat([torch.ones_like(answers.said), pad[1]], 1),
         "tool_mask": torch.cat([answers.counts.long(), pad[1]], 1), "advantages": answers.advantage,
-        "num_images": [1] * rows, **answers.vision,
+        "num_images": [1] * rows, **vision,
     }  # fmt: skip
     return given | ({"mm_token_type_ids": torch.zeros_like(answers.ids)} if family.startswith("qwen") else {})
 
@@ -157,7 +158,7 @@ def test_the_loss_and_its_gradients_are_the_references(family, stage, tmp_path):
     prompt = given["input_ids"].shape[1]
     counts = learner.counted(ids, prompt)
     assert counts.any(1).all()
-    vision = {name: value.repeat(4, *[1] * (value.ndim - 1)) for name, value in images(family, 1).items()}
+    vision = images(family, 1)
     answers = Answers(ids, prompt, vision, counts, torch.linspace(-1, 2, 4), 1 / 4)
     theirs = inputs_of(answers, family)
 
@@ -206,9 +207,8 @@ def test_answers_of_trl_have_the_references_loss(family, stage, tmp_path):
         kept = [row for row in range(group.start, group.stop) if counts[row].any()]
         assert kept
         padding = int((made["prompt_mask"][kept[0]] == 0).sum())
-        of_rows = [take(family, vision, row) for row in kept]
         answers = Answers(
-            ids[kept, padding:], prompt - padding, {name: torch.cat([row[name] for row in of_rows]) for name in vision},
+            ids[kept, padding:], prompt - padding, take(family, vision, kept[0]),
             counts[kept], made["advantages"][kept], 1 / 4,
         )  # fmt: skip
         loss = loss + learner.loss(answers)[0] / 2

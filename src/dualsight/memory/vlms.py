@@ -8,14 +8,15 @@ decoders are alike: a list of layers that take hidden states, a mask and rotary 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 
 
 class Anatomy(ABC):
@@ -117,6 +118,41 @@ class Anatomy(ABC):
         """Stock ``generate``, with every logits processor that it is given."""
         return self.vlm.generate(**inputs)
 
+    @contextmanager
+    def sharing_prompts(self, copies: int) -> Generator[None]:
+        """Within, the decoder reads a prompt once for all of the ``copies`` of it, rows one behind the other, that
+        ``generate(num_return_sequences=copies)`` begins with; its keys and values are repeated. Static caches are left
+        as they are."""
+
+        def before(text: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict]:
+            nonlocal shared
+            cache = keywords.get("past_key_values")
+            shared = copies > 1 and isinstance(cache, DynamicCache) and cache.get_seq_length() == 0
+            return arguments, self.each_once(keywords, copies) if shared else keywords
+
+        def behind(text: nn.Module, arguments: tuple, outputs: Any) -> Any:
+            if shared:
+                outputs.last_hidden_state = outputs.last_hidden_state.repeat_interleave(copies, 0)
+                outputs.past_key_values.batch_repeat_interleave(copies)
+            return outputs
+
+        shared = False
+        hooks = (
+            self.text.register_forward_pre_hook(before, with_kwargs=True),
+            self.text.register_forward_hook(behind),
+        )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def each_once(self, given: Mapping[str, Any], copies: int) -> dict[str, Any]:
+        """What the decoder is given, of the first of every ``copies`` rows."""
+        first = {"inputs_embeds": lambda x: x[::copies], "attention_mask": lambda x: x[::copies],
+                 "position_ids": lambda x: x[..., ::copies, :]}  # fmt: skip
+        return {name: first[name](x) if name in first and x is not None else x for name, x in given.items()}
+
 
 class _Qwen(Anatomy):
     """Qwen2.5-VL and Qwen3-VL: packed patches with 2D RoPE, 3D positions in the decoder."""
@@ -187,6 +223,14 @@ class Qwen25VL(_Qwen):
 
 class Qwen3VL(_Qwen):
     """Qwen3-VL. Its DeepStack adds features of the image inside the decoder; latents get none."""
+
+    def each_once(self, given: Mapping[str, Any], copies: int) -> dict[str, Any]:
+        once, places = super().each_once(given, copies), given["visual_pos_masks"]
+        if places is None:
+            return once
+        kept = places.nonzero()[:, 0] % copies == 0
+        features = [of_layer[kept] for of_layer in given["deepstack_visual_embeds"]]
+        return once | {"visual_pos_masks": places[::copies], "deepstack_visual_embeds": features}
 
 
 class _Tiles(Anatomy):

@@ -308,7 +308,8 @@ class VisMem(nn.Module):
         copies = chosen["num_return_sequences"] or 1
         there = inputs.get("attention_mask")
         there = torch.ones_like(ids) if there is None else there
-        stream = Stream(self, mode, ids, there.bool(), ids.shape[1], inputs, seed, copies, latents)
+        there = there.bool().repeat_interleave(copies, 0)
+        stream = Stream(self, mode, ids, there, ids.shape[1], inputs, seed, latents)
         room = chosen["max_new_tokens"]
         end = ids.shape[1] + room if room else (chosen["max_length"] or None)
         grammar = Grammar(self, mode, ids.shape[1], end, seed)
@@ -339,25 +340,59 @@ class VisMem(nn.Module):
             learn: a column behind the prompt; what stands before it, memories among it, is read without gradients.
             vision: pixel values and what comes with them, for the stock model.
         """
-        stream = Stream(
-            self, Mode.parse(content), input_ids, attention_mask.bool(), prompt, vision, seed, 1, latents, looks
-        )
-        positions = self.parts.positions(input_ids, attention_mask.bool(), vision)
+        mode, there = Mode.parse(content), attention_mask.bool()
+        stream = Stream(self, mode, input_ids, there, prompt, vision, seed, latents, looks)
+        return torch.cat([*self._read(stream, input_ids, attention_mask, learn)], 1)
+
+    def score_answers(
+        self,
+        input_ids: Int[Tensor, "B L"],
+        attention_mask: Int[Tensor, "B L"],
+        prompt: int,
+        copies: int = 1,
+        latents: Latents | None = None,
+        **vision: Any,
+    ) -> Float[Tensor, "B T W"]:
+        """Logits that the tokens behind the prompt follow from: ``score(...)[:, prompt - 1 : -1]``, without those of
+        the prompt.
+
+        Args:
+            copies: rows that answer the same prompt, one behind the other: it is read once for them, with its images,
+                of which ``vision`` has each once.
+        """
+        stream = Stream(self, Mode(), input_ids[::copies], attention_mask.bool(), prompt, vision, latents=latents)
+        return torch.cat([*self._read(stream, input_ids, attention_mask, prompt_logits=1)], 1)[:, :-1]
+
+    def _read(
+        self,
+        stream: Stream,
+        input_ids: Int[Tensor, "B L"],
+        attention_mask: Int[Tensor, "B L"],
+        learn: int = 0,
+        prompt_logits: int = 0,
+    ) -> Generator[Float[Tensor, "B l W"]]:
+        """Logits, piece by piece; ``prompt_logits`` is how many of the first, from its end on, 0 for all."""
+        copies = stream.copies
+        there = attention_mask.unflatten(0, (-1, copies)).amax(1).bool()
+        positions = self.parts.positions(stream.ids, there, stream.inputs).repeat_interleave(copies, -2)
         cache = DynamicCache(config=self.vlm.config.get_text_config())
-        logits = []
         with self.reading(stream):
-            for start, end in pairwise([0, *self._cuts(input_ids, prompt, learn)]):
+            for start, end in pairwise([0, *self._cuts(input_ids, stream.prompt, learn)]):
+                rows = slice(None, None, 1 if start else copies)
                 with torch.set_grad_enabled(torch.is_grad_enabled() and start >= learn):
                     outputs = self.vlm(
-                        input_ids=input_ids[:, start:end],
-                        attention_mask=attention_mask[:, :end],
-                        position_ids=positions[..., start:end],
+                        input_ids=input_ids[rows, start:end],
+                        attention_mask=attention_mask[rows, :end],
+                        position_ids=positions[..., rows, start:end],
                         past_key_values=cache,
                         use_cache=True,
-                        **(vision if start == 0 else {}),
+                        **({} if start else {**stream.inputs, "logits_to_keep": prompt_logits}),
                     )
-                logits.append(outputs.logits)
-        return torch.cat(logits, 1)
+                logits = outputs.logits
+                if start == 0 and copies > 1:
+                    cache.batch_repeat_interleave(copies)
+                    logits = logits.repeat_interleave(copies, 0)
+                yield logits
 
     def _cuts(self, input_ids: Int[Tensor, "B L"], prompt: int, learn: int) -> list[int]:
         """Where pieces of sequences end: the prompt, before ``learn``, after every call, the last column."""
@@ -524,33 +559,33 @@ class Stream:
         memory: VisMem,
         mode: Mode,
         ids: Int[Tensor, "B L"],
-        there: Bool[Tensor, "B L"],
+        there: Bool[Tensor, "R L"],
         prompt: int,
         inputs: Mapping[str, Any],
         seed: int = 0,
-        copies: int = 1,
         latents: Latents | None = None,
         looks: list[Float[Tensor, "R N V"]] | None = None,
     ):
         """
         Args:
-            ids: what is given, and which of it is ``there``; sequences may go on behind it.
+            ids: what is given; sequences may go on behind it.
+            there: which of it is there, for each sequence: as many are made of each row of ``ids``, one behind the
+                other. What they are given may be read once for all of them.
             prompt: columns before the first segment.
             inputs: what describes the images.
-            copies: sequences that are made of each row.
             latents: see `Latents`.
             looks: is given where latents look.
 
         Raises:
             ValueError: there are videos, or no next prompt, or rows without an image, where the mode needs them.
         """
-        self.memory, self.mode, self.inputs, self.copies = memory, mode, inputs, copies
+        self.memory, self.mode, self.inputs = memory, mode, inputs
         self.latents, self._looks = latents, looks
-        self.ids, self.prompt = ids, prompt
-        self.there = there.repeat_interleave(copies, 0)
-        rows = len(self.there)
-        self.seeing = memory.parts.shows(ids).any(1).repeat_interleave(copies).tolist()
-        """Which rows have visual tokens."""
+        self.ids, self.there, self.prompt = ids, there, prompt
+        rows = len(there)
+        self.copies = rows // len(ids)
+        self.seeing = memory.parts.shows(ids).any(1).repeat_interleave(self.copies).tolist()
+        """Which sequences have visual tokens."""
         self.columns = 0
         self.segment = [max(0, prompt - memory.config.prompt_tail)] * rows
         """Where each row's segment began."""
@@ -606,7 +641,7 @@ class Stream:
 
     def hides(self, text: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict] | None:
         """The decoder is called: hidden latents keep their places, but are no more there than padding is."""
-        self._placeholders.append(self._piece_ids == self.memory.tokens.placeholder)
+        self._placeholders.append(self._of_all(self._piece_ids == self.memory.tokens.placeholder))
         if self.mode.content != "hidden":
             return None
         hidden, mask = torch.cat(self._placeholders, 1), keywords["attention_mask"]
@@ -631,9 +666,9 @@ class Stream:
         """The decoder ends: remember what was said, and form what was called."""
         ids, hidden, (deep, cos, sin) = self._piece_ids, outputs[0], self._deep
         if not self._pieces:
-            self._keep_visual(ids, deep, cos, sin)
+            self._keep_visual(deep, cos, sin)
         self.columns += ids.shape[1]
-        self._pieces.append((hidden, deep, cos, sin))
+        self._pieces.append((self._of_all(hidden), self._of_all(deep), self._of_all(cos), self._of_all(sin)))
         last = ids[:, -1].tolist() if self.columns > self.prompt else []
         for kind, begin in zip(KINDS, self.memory.tokens.begin, strict=True):
             if rows := [row for row, token in enumerate(last) if token == begin]:
@@ -646,13 +681,17 @@ class Stream:
 
     # --- forming --------------------------------------------------------------------------------------------------
 
-    def _keep_visual(self, ids: Tensor, deep: Tensor, cos: Tensor, sin: Tensor) -> None:
-        """Visual tokens of each row, as they enter the decoder and as they enter its last layers, padded behind. Where
-        no row has any there is one that is not there: attention takes no empty sequences."""
-        order, there = in_front(self.memory.parts.shows(ids))
+    def _of_all(self, x: Tensor) -> Tensor:
+        """For each sequence what was read once for all of a prompt."""
+        return x if len(x) == len(self.there) else x.repeat_interleave(self.copies, 0)
+
+    def _keep_visual(self, deep: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Visual tokens of each prompt, as they enter the decoder and as they enter its last layers, padded behind.
+        Where none has any there is one that is not there: attention takes no empty sequences."""
+        order, there = in_front(self.memory.parts.shows(self.ids[:, : self._piece_ids.shape[1]]))
 
         def picked(x: Tensor) -> Tensor:
-            return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
+            return x[:: len(x) // len(order)].gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
 
         self._tokens = picked(self._entering)
         self._visual = Place(picked(deep), picked(cos), picked(sin), there)
@@ -690,7 +729,7 @@ class Stream:
         if content == "zero":
             return self._tokens.new_zeros(len(rows), memory.latents(kind), memory.parts.width)
         if content == "pooled":
-            seen = (self._tokens[row, self._visual.there[row]] for row in rows)
+            seen = (self._tokens[row, self._visual.there[row]] for row in self._prompts(rows))
             return torch.stack([F.adaptive_avg_pool1d(tokens.T, memory.latents(kind)).T for tokens in seen])
         if content == "swapped":
             other, number = self._form("long" if kind == "short" else "short", rows), memory.latents(kind)
@@ -704,25 +743,27 @@ class Stream:
     def _form(self, kind: Kind, rows: list[int]) -> Float[Tensor, "R N D"]:
         memory, visual = self.memory, self._visual
         looked, asked = (self._partners(rows, content) for content in ("wrong-image", "wrong-question"))
-        hidden, segment = self._said(asked)
-        queries = memory.builder(self._read[looked], visual.there[looked], hidden, segment.there)
+        if kind == "short" and (blind := [row for row in looked if not self.seeing[row]]):
+            raise ValueError(f"a short memory is called in rows without an image to look at: {blind}; call a long one")
+        looked, (hidden, segment) = self._prompts(looked), self._said(asked)
+        there = visual.there[looked]
+        queries = memory.builder(self._read[looked], there, hidden, segment.there)
         if kind == "short":
-            if blind := [row for row in looked if not self.seeing[row]]:
-                raise ValueError(
-                    f"a short memory is called in rows without an image to look at: {blind}; call a long one"
-                )
-            images = [self._images[row] for row in looked]
+            images = [self._images[prompt] for prompt in looked]
             if memory.relook is None:
                 return memory.short(queries, self._image_keys, images, self._looks)
             latents = memory.short(queries, self._image_keys, images)
-            weights = memory.relook(queries, self._white[looked], visual.there[looked])
+            weights = memory.relook(queries, self._white[looked], there)
             if self._looks is not None:
                 self._looks.append(weights)
             return weights @ self._tokens[looked] + memory.relook.share * latents
         if memory.config.standing == "image":
             segment = segment.moved_to(visual.last().rows(looked))
         seen = [(keys[looked], values[looked]) for keys, values in self._deep_keys]
-        return memory.long(queries, seen, visual.there[looked], segment, self._looks)
+        return memory.long(queries, seen, there, segment, self._looks)
+
+    def _prompts(self, rows: list[int]) -> list[int]:
+        return [row // self.copies for row in rows]
 
     def _partners(self, rows: list[int], content: str) -> list[int]:
         """Whose image, or whose question, each row gets: those of the next prompt. The next row may be a copy."""
@@ -753,11 +794,10 @@ class Stream:
 
     @cached_property
     def _images(self) -> list[list[int]]:
-        """Which images of the encoder's batch each row sees: copies of a row see the same."""
+        """Which images of the encoder's batch each prompt shows."""
         counts = self.memory.parts.images_of_rows(self.ids, self.inputs)
         ends = torch.tensor(counts).cumsum(0).tolist()
-        own = [list(range(end - count, end)) for count, end in zip(counts, ends, strict=True)]
-        return [images for images in own for _ in range(self.copies)]
+        return [list(range(end - count, end)) for count, end in zip(counts, ends, strict=True)]
 
 
 class Grammar(LogitsProcessor):

@@ -159,7 +159,7 @@ class Answers:
     prompt: int
     """Its columns."""
     vision: dict[str, Any]
-    """Images, once for each row."""
+    """Images of the prompt."""
     counts: Bool[Tensor, "R T"]
     """Which of the tokens behind the prompt are learnt from."""
     advantage: Float[Tensor, " R"]
@@ -350,10 +350,9 @@ class Learner:
         parts = []
         for rows in counts.any(1).nonzero()[:, 0].split(c.rows):
             if len(rows):
-                of_rows = {name: value.repeat(len(rows), *[1] * (value.ndim - 1)) for name, value in vision.items()}
                 advantage = by_baseline[c.baseline].to(ids.device, torch.float32)[rows]
                 latents = [drawn.of[row] for row in rows.tolist()] if drawn else []
-                parts.append(Answers(ids[rows], prompt, of_rows, counts[rows], advantage, 1 / c.group, latents))
+                parts.append(Answers(ids[rows], prompt, vision, counts[rows], advantage, 1 / c.group, latents))
         return parts, metrics
 
     def counted(self, ids: Int[Tensor, "R L"], prompt: int) -> Bool[Tensor, "R T"]:
@@ -403,7 +402,11 @@ class Learner:
         """``copies`` answers to each prompt by plain sampling, with their prompt, and the memories that they called."""
         c, ids = self.config, inputs["input_ids"]
         devices = [ids.device] if ids.is_cuda else []
-        with plain_sampling(self.memory.vlm, c.answer, c.temperature, copies), torch.random.fork_rng(devices):
+        with (
+            plain_sampling(self.memory.vlm, c.answer, c.temperature, copies),
+            self.memory.parts.sharing_prompts(copies),
+            torch.random.fork_rng(devices),
+        ):
             torch.manual_seed(seed)
             given = LogitsProcessorList(processors)
             return self.memory.generate_with_trace(mode, seed, latents, **inputs, logits_processor=given)
@@ -465,13 +468,13 @@ class Learner:
     def read(self, answers: Answers) -> Tensor:
         """What the memory as it is makes of answers: log-probabilities of their tokens (R, T), 0 where none counts; of
         Gaussian latents, row by row, their means (n, D)."""
-        there = torch.ones_like(answers.ids)
-        if answers.latents:
-            replayed = Replayed(answers.latents)
-            self.memory.score(answers.ids, there, answers.prompt, latents=replayed, **answers.vision)
+        replayed = Replayed(answers.latents) if answers.latents else None
+        logits = self.memory.score_answers(
+            answers.ids, torch.ones_like(answers.ids), answers.prompt, len(answers.ids), replayed, **answers.vision
+        )
+        if replayed:
             return replayed.means.float()
-        logits = self.memory.score(answers.ids, there, answers.prompt, **answers.vision)
-        logits = self.sampled_logits(logits[:, answers.prompt - 1 : -1], answers.ids, answers.prompt)
+        logits = self.sampled_logits(logits, answers.ids, answers.prompt)
         chosen = logits.gather(-1, answers.said[..., None])[..., 0] - logits.logsumexp(-1)
         return torch.where(answers.counts, chosen, 0.0)
 

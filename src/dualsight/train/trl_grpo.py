@@ -190,7 +190,7 @@ class Policy(nn.Module):
         """
         learner, said = self.learner, input_ids[:, prompt:]
         vision = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
-        logits = self.memory.score(input_ids, attention_mask, prompt, **vision)[:, prompt - 1 : -1]
+        logits = self.memory.score_answers(input_ids, attention_mask, prompt, **vision)
         logits = learner.sampled_logits(logits, input_ids, prompt)
         chosen = logits.gather(-1, said[..., None])[..., 0] - logits.logsumexp(-1)
         with torch.no_grad():
