@@ -192,6 +192,18 @@ def test_figures():
     assert math.isnan(summary(played[:1], "off", 0).late)
 
 
+def test_it_is_known_where_each_memory_looked(memory):
+    """As many weights as visual tokens, for every question at which a memory was called; of whichever kind."""
+    made, looks = talks(3), {}
+    played = play(memory, SMALL, made, Mode.parse("random:0.5"), 1, looks=looks)
+    assert {(one.talk, one.index) for one in played if one.call} == set(looks)
+    assert {one.call for one in played} == {None, "short", "long"}
+    assert {len(look) for look in looks.values()} == {SMALL.visual_tokens}
+    short = [looks[one.talk, one.index].sum() for one in played if one.call == "short"]
+    torch.testing.assert_close(torch.stack(short), torch.ones(len(short)))
+    assert played == play(memory, SMALL, made, Mode.parse("random:0.5"), 1)
+
+
 def test_a_seed_makes_one_test_set(memory, tmp_path):
     one, again = (evaluate(memory, SMALL, "off", 5, talks=4, out=tmp_path / "a") for _ in range(2))
     assert one == again
@@ -211,6 +223,9 @@ def test_a_folder_is_evaluated(memory, tmp_path, capsys):
     assert weights == {part: weights_sha256(tmp_path / part) for part in ("policy", "memory")}
     assert weights["policy"] != weights["memory"] and written["versions"]["torch"]
     assert "memory always" in capsys.readouterr().out
+    assert (tmp_path / "a/talks.png").exists()
+    evaluate_folder(tmp_path, "always+constant", 5, talks=4, out=tmp_path / "b")
+    assert not (tmp_path / "b/talks.png").exists(), "constant latents look nowhere"
 
 
 def test_talks_about_houses_from_pictures_to_figures(tmp_path, monkeypatch, capsys):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -24,6 +25,7 @@ from rich.table import Table
 from dualsight.bench.provenance import weights_sha256
 from dualsight.bench.scores import write_result
 from dualsight.bench.speed import medians, take_turns
+from dualsight.bench.talk_sheet import talk_sheet
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.gridtalk import GridTalk
 from dualsight.data.housetalk import HouseTalk, write_views
@@ -70,6 +72,10 @@ class Played:
     """Does that talk ask the same, from which "wrong-question" takes it?"""
 
 
+Looks = dict[tuple[int, int], Float[torch.Tensor, " V"]]
+"""By talk and question: where the memory that was called there looked, mean over its latents."""
+
+
 def play(
     memory: VisMem,
     config: PolicyConfig,
@@ -81,6 +87,7 @@ def play(
     calls: Sequence[Mapping[int, Kind]] | None = None,
     needed: bool = False,
     samples: int = 0,
+    looks: Looks | None = None,
 ) -> list[Played]:
     """Questions of some talks of one length.
 
@@ -91,6 +98,7 @@ def play(
         calls: which memory each talk calls at which questions; None leaves it to the mode.
         needed: memory is forced only where the question is about the image.
         samples: of every answer, of which the best one counts; 0 takes the most likely one.
+        looks: is filled, with talks counted from 0, if memories are formed of what was seen and said.
     """
     asked = asked or range(len(talks[0].sentences))
     rng = np.random.default_rng((seed, first))
@@ -103,7 +111,7 @@ def play(
         for talk, row in zip(talks, calls, strict=True)
     ]
     answers = torch.tensor([answers for _, answers in rows])
-    logits = _read(memory, config, talks, [ids for ids, _ in rows], mode, seed)
+    logits = _read(memory, config, talks, [ids for ids, _ in rows], mode, seed, calls, looks)
     names = config.task.vocabulary
     scores = logits[torch.arange(len(talks))[:, None], answers - 1, : len(names)]
     tries = _drawn(scores, samples, hash((seed, first))) if samples else scores.argmax(-1, keepdim=True)
@@ -185,7 +193,14 @@ def _row(
 
 @torch.no_grad()
 def _read(
-    memory: VisMem, config: PolicyConfig, talks: Sequence[Talk], rows: Sequence[list[int]], mode: Mode | None, seed: int
+    memory: VisMem,
+    config: PolicyConfig,
+    talks: Sequence[Talk],
+    rows: Sequence[list[int]],
+    mode: Mode | None,
+    seed: int,
+    calls: Sequence[Mapping[int, Kind]] = (),
+    looks: Looks | None = None,
 ) -> torch.Tensor:
     """Logits of rows of different lengths, padded behind."""
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, MARK["<pad>"])
@@ -195,7 +210,17 @@ def _read(
     if mode is None or mode.decision == "off":
         pixels = pixels.repeat_interleave(rows[0].count(config.image[0]), 0)
         return memory.vlm(input_ids=ids, attention_mask=there, pixel_values=pixels).logits
-    return memory.score(ids, there, len(config.image), mode, seed, pixel_values=pixels)
+    if looks is None:
+        return memory.score(ids, there, len(config.image), mode, seed, pixel_values=pixels)
+    weights: list[torch.Tensor] = []
+    waiting = [iter(sorted(row)) for row in calls]
+
+    def formed(rows: list[int], latents: torch.Tensor) -> torch.Tensor:
+        for row, weight in zip(rows, weights[-1], strict=True):
+            looks[row, next(waiting[row])] = weight.mean(0)
+        return latents
+
+    return memory.score(ids, there, len(config.image), mode, seed, formed, weights, pixel_values=pixels)
 
 
 def _decided(
@@ -337,8 +362,8 @@ def play_all(
     """All questions of the test set that ``seed`` draws. Arguments as for `evaluate`."""
     words = mode.split("+")
     rules = None if mode == RELOOK else Mode.parse(_decoded(mode))
-    rng, sentences = np.random.default_rng((seed, 77)), sentences or sentences_of(config)
-    made = [config.task.sample(sentences, rng) for _ in range(talks)]
+    sentences = sentences or sentences_of(config)
+    made = talks_of(config, seed, talks, sentences)
     asked = range(sentences - 1 if LONE in words else 0, sentences)
     parts = np.array_split(np.arange(talks), -(-talks // BATCH))  # of one size: a lone talk has no next one
     return [
@@ -356,6 +381,27 @@ def play_all(
             samples=samples_of(mode),
         )
     ]
+
+
+def talks_of(config: PolicyConfig, seed: int, talks: int, sentences: int = 0) -> list[Talk]:
+    """The first ones of the test set that ``seed`` draws."""
+    rng = np.random.default_rng((seed, 77))
+    return [config.task.sample(sentences or sentences_of(config), rng) for _ in range(talks)]
+
+
+def draw(memory: VisMem, config: PolicyConfig, mode: str, seed: int, path: Path, talks: int = 4) -> None:
+    """Draw the first talks of the test set: what was asked and said, and where memory looked.
+
+    Args:
+        mode: one of `drawable` ones.
+    """
+    made, looks = talks_of(config, seed, talks), Looks()
+    talk_sheet(path, config.task, made, play(memory, config, made, Mode.parse(mode), seed, looks=looks), looks)
+
+
+def drawable(mode: str) -> bool:
+    """Does memory look at the image of its own talk, or is there none?"""
+    return {word.partition(":")[0] for word in mode.split("+")} <= {"off", "learned", "always", "random", *KINDS}
 
 
 def samples_of(mode: str) -> int:
@@ -433,6 +479,8 @@ def evaluate_folder(
         weights = {part: weights_sha256(folder / part) for part in ("policy", "memory")}
         judged = {"model": str(folder), "weights_sha256": weights}
         result = evaluate(memory, config, mode, seed, talks, out=out, judged=judged)
+        if out and drawable(mode):
+            draw(memory, config, mode, seed, out / "talks.png")
     Console().print(table(result))
     return result
 

@@ -55,8 +55,8 @@ def evaluate(
     Walks that are killed and resumed, or sharded by torchrun, give the same numbers.
 
     Args:
-        out: the folder of results.json, of walks' episodes.jsonl and of drawings. By default that of a Janus' suite is
-            runs/SUITE-seedN, and gridtalk, housetalk and questions only print.
+        out: the folder of results.json, of walks' episodes.jsonl, of drawings, and of a picture of the first talks. By
+            default that of a Janus' suite is runs/SUITE-seedN, and gridtalk, housetalk and questions only print.
         agent: a checkpoint folder, or "expert", "random", "forward".
         protocol: r2r-ce, rxr-ce, janusvln-release or house.
         split: which house seeds.
