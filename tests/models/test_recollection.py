@@ -88,6 +88,20 @@ def test_lost_frames_matter_and_kept_ones_do_not_enter_the_memory(batch):
         assert changed == (2 <= frame <= 4), f"frame {frame}"
 
 
+def test_of_the_look_nothing_enters_at_first_and_its_share_is_learnt(batch):
+    """Untrained, only what queries say differs from walk to walk, at a tenth; the first gradient reaches ``trust``."""
+    memory = make()
+    torch.nn.init.zeros_(memory.trust)
+    thought, lost = torch.randn(4, 48), torch.randn(4, 6, 48)
+    there = torch.ones(4, 6, dtype=torch.bool)
+    with torch.no_grad():
+        memory.relook.share.zero_()
+    assert torch.equal(memory.form(thought, lost, there), memory.start.expand(4, -1, -1))
+    laid, known = memory.think(batch)
+    memory.score(laid, known, torch.arange(FIRST, STEPS)).square().mean().backward()
+    assert memory.trust.grad.abs().min() > 0
+
+
 @torch.no_grad()
 def test_without_sight_every_walk_is_remembered_alike(batch):
     memory = make(sighted=False)

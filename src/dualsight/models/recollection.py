@@ -73,6 +73,9 @@ class Recollection(nn.Module):
             self.builder = QueryBuilder(width, config.queries, config.width, config.layers, config.heads)
             self.relook = Relook(width, config.queries, config.latents, config.width)
             self.say = nn.Linear(config.width, width)
+            self.trust = nn.Parameter(torch.zeros(config.latents, 1))
+            """How much of the look enters. None at first: in that place a frozen navigator has never read an image, and
+            whole ones drown what is learnt beside them (docs/log.md)."""
         nn.init.normal_(self.start, std=float(navigator.model.embed_tokens.weight.std()))
 
     @property
@@ -85,7 +88,8 @@ class Recollection(nn.Module):
         lost: Float[Tensor, "R V D"],
         there: Bool[Tensor, "R V"],
     ) -> Float[Tensor, "R N D"]:
-        """Latents: ``M = M_0 + softmax(Q K^T) v + share * W Q``, Q from what is thought and from all that was lost.
+        """Latents: ``M = M_0 + trust * softmax(Q K^T) v + share * W Q``, Q from what is thought and from all that was
+        lost; ``trust`` starts at 0 (ReZero, arXiv:2003.04887).
 
         Args:
             thought: the hidden state that a step's action would be read from.
@@ -98,7 +102,8 @@ class Recollection(nn.Module):
         now = thought[:, None]
         queries = self.builder(self.builder.see(white, there), there, now, there.new_ones(len(now), 1))
         said = self.say(self.relook.mix @ queries)
-        return start + self.relook(queries, white, there) @ lost + self.relook.share * said
+        look = self.relook(queries, white, there) @ lost
+        return start + self.trust * look + self.relook.share * said
 
     def written(self, latents: Float[Tensor, "R N D"]) -> Float[Tensor, "R N+1 D"]:
         """A memory as it stands behind a frame: closed as the frame itself is."""
