@@ -233,6 +233,9 @@ def test_answers_to_a_prompt_are_scored_with_one_reading_of_it(memory, batch):
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    for rows, copies in ((6, 6), (5, 3)):
+        with pytest.raises(ValueError, match=f"expected {copies} rows to each prompt"):
+            memory.score_answers(sequences[:rows], there[:rows], prompt, copies, **vision_of(batch))
 
 
 def test_pairs_are_always_well_formed(memory, batch):

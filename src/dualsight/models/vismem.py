@@ -359,7 +359,15 @@ class VisMem(nn.Module):
         Args:
             copies: rows that answer the same prompt, one behind the other: it is read once for them, with its images,
                 of which ``vision`` has each once.
+
+        Raises:
+            ValueError: they do not.
         """
+        prompts = input_ids[::copies, :prompt].repeat_interleave(copies, 0)
+        if len(prompts) != len(input_ids) or not torch.equal(prompts, input_ids[:, :prompt]):
+            raise ValueError(
+                f"expected {copies} rows to each prompt, one behind the other, which these {len(input_ids)} are not"
+            )
         stream = Stream(self, Mode(), input_ids[::copies], attention_mask.bool(), prompt, vision, latents=latents)
         return torch.cat([*self._read(stream, input_ids, attention_mask, prompt_logits=1)], 1)[:, :-1]
 
