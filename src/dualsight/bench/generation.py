@@ -24,6 +24,7 @@ from dualsight.bench.scores import Score, last_line, score, score_line, write_re
 from dualsight.data.files import replacing
 from dualsight.data.scene_text import CATEGORIES, Caption, sample_caption
 from dualsight.data.scenes import render
+from dualsight.inference.plan import RIGHT, WRONG
 from dualsight.types import Frame
 
 __all__ = ["Prompt", "contact_sheet", "evaluate", "last_line", "make_prompts", "score_line"]
@@ -146,7 +147,7 @@ def contact_sheet(
         for column, n in enumerate(chosen):
             left, top = gap + column * (cell + gap), gap + row * (cell + text + gap)
             sheet.paste(Image.fromarray(frames[n]).resize((cell, cell), Image.Resampling.NEAREST), (left, top))
-            color = (34, 130, 60) if right[n] else (206, 62, 56)
+            color = RIGHT if right[n] else WRONG
             pen.rectangle((left - 2, top - 2, left + cell + 1, top + cell + 1), outline=color, width=2)
             words = textwrap.wrap(prompts[n].caption.text, 22)[:3]
             pen.multiline_text((left, top + cell + 3), "\n".join(words), fill=(32, 33, 36), spacing=1)

@@ -18,7 +18,7 @@ from torch import Tensor
 from dualsight.data.files import replacing
 from dualsight.data.gridtalk import GridTalk
 from dualsight.data.talks import ANSWER, ASKED, Sentence, Talk, TalkTask
-from dualsight.inference.plan import INK, PAPER, font
+from dualsight.inference.plan import INK, PAPER, RIGHT, WRONG, font
 from dualsight.types import Frame
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TILE, GAP, WORDS, KEY = 156, 14, 44, 34
 """Pixels: a side of a picture, between pictures, below one, above all."""
-RIGHT, WRONG, PALE = (34, 130, 60), (206, 62, 56), (122, 118, 110)
+PALE = (122, 118, 110)
 DARK = 0.22
 """How bright the places are at which nothing looked."""
 

@@ -13,6 +13,8 @@ from dualsight.envs.sim.building import Door, House, Room, Stairs, Thing
 from dualsight.envs.sim.colors import COLORS, mix
 
 PAPER, WALL, INK = (250, 249, 246), (72, 72, 78), (70, 70, 76)
+RIGHT, WRONG = (34, 130, 60), (206, 62, 56)
+"""Of answers and drawings."""
 THING, EDGE, TREAD = (255, 255, 255), (168, 164, 156), (150, 146, 140)
 TINTS = {
     "hall": (238, 234, 224), "living room": (252, 228, 205), "kitchen": (255, 240, 196), "dining room": (250, 222, 214),
