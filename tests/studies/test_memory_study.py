@@ -108,14 +108,17 @@ def test_columns_are_the_types_of_a_task():
 
 
 def test_houses_are_talked_about(tmp_path, monkeypatch, capsys):
-    """As a user types it: pictures to learn from are given, those of the test are of other houses."""
-    command = ["study", "memory", "--size=house", f"--out={tmp_path}/out", "--seeds=[0]", "--talks=2", "--scale=0.001"]
+    """As a user types it: pictures to learn from are given, those of the test are of other houses; baselines are left
+    out, and nothing is said of them."""
+    command = ["study", "memory", "--size=house", f"--out={tmp_path}/out", "--seeds=[0]", "--talks=2", "--scale=0.001",
+               "--without=[former, soft, lora, full]"]  # fmt: skip
     with pytest.raises(SystemExit):
         main(command)
     assert "--data FOLDER" in capsys.readouterr().err
     main(["data", "views", f"--out={tmp_path}/views", "--house-seeds=3:4", "--per-house=4"])
     few = {name: ARMS[name] for name in ("off", "short", "lone constant", "lone wrong question", "relook", "learned",
-                                         "learned short", "learned long", *BEST["best forced"])}  # fmt: skip
+                                         "learned short", "learned long", *BEST["best forced"],
+                                         "soft prompt", "lora", "full", "former only")}  # fmt: skip
     shorten(monkeypatch)
     monkeypatch.setattr("dualsight.studies.memory.ARMS", few)
     monkeypatch.setattr("dualsight.studies.memory.take_views", partial(talks.take_views, houses=1, per_house=3))
@@ -123,3 +126,9 @@ def test_houses_are_talked_about(tmp_path, monkeypatch, capsys):
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     assert result["policy"]["size"] == "house" and {"where", "text"} <= set(result["figures"]["off, overall"])
     assert result["figures"]["relook / short"]["tokens"][0]["value"] == pytest.approx(66 / 6)
+    assert {path.name for path in (tmp_path / "out" / "seed0").iterdir() if path.is_dir()} == {
+        "memory", "stage-memory", "stage-invocation", "views",
+    }  # fmt: skip
+    assert result["without"] == ["former", "soft", "lora", "full"]
+    assert not {"soft prompt, late", "lora, late", "full, late", "former only, late"} & set(result["figures"])
+    assert not any("soft prompt" in claim["claim"] for claim in result["claims"])

@@ -191,6 +191,7 @@ def study(
     size: Literal["small", "full", "house"] | None = None,
     interleaved: float = 0.1,
     talks: PositiveInt = 256,
+    without: list[Literal["former", "soft", "lora", "full"]] | None = None,
     vlm: Path | None = None,
     data: Path | None = None,
     test: Path | None = None,
@@ -214,6 +215,8 @@ def study(
         size: of memory: see `train policy`; full by default. Of forgetting: small (by default) or full.
         interleaved: of memory and forgetting: see `train policy`.
         talks: of memory: played in each arm.
+        without: of memory: baselines that are not trained, nor what is claimed about them judged; they can be added
+            later, by the same command without it.
         vlm: of answers: a folder with a VLM of transformers.
         data: of answers: what its memories learn from, lines of JSON with question, answer and image. Of memory with
             size house: pictures to learn from, of `data views`.
@@ -232,7 +235,7 @@ def study(
     if name == "memory":
         size = size or "full"
         steps = (max(1, round(scale * number)) for number in (steps_of(SIZES[size]), 800, 60))
-        memory.run(out, seeds, size, policy, interleaved, *steps, talks, data, bf16)
+        memory.run(out, seeds, size, policy, interleaved, *steps, talks, data, bf16, without or ())
     elif name == "forgetting":
         if size == "house":
             raise ValueError("the lessons of forgetting are about grids: --size small or --size full")

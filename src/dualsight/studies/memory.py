@@ -30,6 +30,7 @@ from torch import nn
 from dualsight.bench.provenance import sha256, weights_sha256
 from dualsight.bench.scores import score
 from dualsight.bench.talks import (
+    LONE,
     RELOOK,
     Played,
     play_all,
@@ -53,7 +54,9 @@ from dualsight.train.talk_memory import memory_run, soft_prompt, soft_prompt_of,
 from dualsight.train.talk_policy import policy_run, pretrain_policy, steps_of
 
 Size = Literal["small", "full", "house"]
-Who = Literal["warm", "memory", "invocation", "look", "former", "soft", "lora", "full"]
+Baseline = Literal["former", "soft", "lora", "full"]
+"""What a memory is compared with, of what is trained."""
+Who = Literal["warm", "memory", "invocation", "look"] | Baseline
 """A memory after its warm start, and after each stage of GRPO; its second look without what the former says
 (``memory.latent.Relook``), and the paper's former without one, from nothing; constant latents that were trained; the
 policy itself, tuned on the same talks."""
@@ -111,9 +114,11 @@ BEST = {
 """Rows of the best of some arms, column by column."""
 STAGES: tuple[tuple[Literal["memory", "invocation"], float, float], ...] = (
     ("memory", 3e-4, 0.0),
-    ("invocation", 3e-3, 0.05),
+    ("invocation", 8e-3, 0.05),
 )
 """Of GRPO, each with its learning rate and what a call costs."""
+LONE_TALKS = 4
+"""Times as many talks where only the last question of each counts."""
 ANSWER = 16
 """Tokens of a roll-out: a long memory and the three of an answer."""
 TUNED = {"lora": 1e-3, "full": 3e-4}
@@ -181,6 +186,7 @@ def run(
     talks: int = 256,
     data: Path | None = None,
     bf16: bool = False,
+    without: Sequence[Baseline] = (),
 ) -> dict:
     """Train what there is not yet, play every arm, say what held. Everything is kept under ``out``.
 
@@ -193,6 +199,8 @@ def run(
         talks: of each arm and seed.
         data: pictures of houses to learn from (``dualsight data views``), for a policy that talks about these.
         bf16: of all that is not trained by rewards.
+        without: baselines that are left out, with the claims about them: tuning all of a large policy costs much more
+            than the memory itself. They can be added later, in the same ``out``.
 
     Returns:
         The content of ``results.json``.
@@ -214,9 +222,9 @@ def run(
     curves: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         folder = out / f"seed{seed}"
-        folders = _learn(policy, folder, steps, reward_steps, seed, data, bf16)
+        folders = _learn(policy, folder, steps, reward_steps, seed, data, bf16, without)
         views = _test_views(folder / "views", seed, config)
-        for arm in ARMS:
+        for arm in (name for name, arm in ARMS.items() if arm.who not in without):
             path = folder / f"{arm.replace(' ', '-')}.json"
             if not path.exists():
                 write_json(path, _asked(folders, arm, views, seed, talks))
@@ -232,7 +240,10 @@ def run(
         "best": best,
         "visual_attention": visual_attention(policy, 1000, _test_views(out / "seed0" / "views", 0, config)),
     }
-    return conclude(STUDY, out, rows, {"policy": described(policy), "seeds": list(seeds), **settings}, further)
+    heading = {"policy": described(policy), "seeds": list(seeds), **settings}
+    if without:
+        heading["without"] = list(without)
+    return conclude(STUDY, out, rows, heading, further)
 
 
 def policy_of(
@@ -286,19 +297,30 @@ def _test_views(folder: Path, seed: int, config: PolicyConfig) -> Path | None:
 
 
 def _learn(
-    policy: Path, out: Path, steps: int, reward_steps: int, seed: int, data: Path | None, bf16: bool
+    policy: Path,
+    out: Path,
+    steps: int,
+    reward_steps: int,
+    seed: int,
+    data: Path | None,
+    bf16: bool,
+    without: Sequence[Baseline],
 ) -> dict[str, Path]:
     """All that learns, from the same talks in as many steps: where each is, and the policy."""
     settings = partial(memory_run, steps=steps, bf16=bf16, seed=seed)
     found = {"policy": policy, "warm": out / "memory", "former": out / "former", "soft": out / "soft-prompt"}
+    found |= {who: out / who for who in TUNED}
+
+    def missing(who: str) -> bool:
+        return who not in without and not (found[who] / "config.json").exists()
+
     for who, config in (("warm", MEMORY), ("former", replace(MEMORY, relook=False))):
-        if not (found[who] / "config.json").exists():
+        if missing(who):
             warm_start(policy, config, settings(found[who]), views=data)
-    if not (found["soft"] / "config.json").exists():
+    if missing("soft"):
         soft_prompt(policy, MEMORY, settings(found["soft"]), data)
     for who, rate in TUNED.items():
-        found[who] = out / who
-        if not (found[who] / "config.json").exists():
+        if missing(who):
             rank = matched_rank(policy) if who == "lora" else 0
             tune(policy, settings(found[who], learning_rate=rate), (), rank, data)
     memory = found["warm"]
@@ -357,7 +379,7 @@ def _asked(folders: Mapping[str, Path], arm: str, views: Path | None, seed: int,
     who, mode = ARMS[arm]
     memory, config = _load(folders, who, views)
     groups = groups_of(config.task.types)
-    played = play_all(memory, config, mode, 1000 + seed, talks)
+    played = play_all(memory, config, mode, 1000 + seed, talks * (LONE_TALKS if LONE in mode.split("+") else 1))
     late = [one for one in played if one.late]
     parts = {"early": [one for one in played if not one.late], "late": late, "overall": played}
     rows = {f"{arm}, {part}": _by_group(those, groups, lambda one: one.right) for part, those in parts.items()}
