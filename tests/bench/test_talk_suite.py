@@ -142,6 +142,8 @@ def test_no_talk_is_left_over(memory, monkeypatch):
     for count in (1, 3, 7):
         play_all(memory, SMALL, "off", 0, count)
     assert sizes == [1, 3, 3, 2, 2]
+    with pytest.raises(ValueError, match=r"sometimes.* is none of off, .*; of talks also relook, oracle, lone, best:n"):
+        play_all(memory, SMALL, "sometimes", 0, 1)
     with pytest.raises(ValueError, match="at least two rows"):
         monkeypatch.undo()
         play_all(memory, SMALL, "always+wrong-image+lone", 0, 1)

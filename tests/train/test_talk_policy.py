@@ -26,6 +26,8 @@ def test_the_image_is_shown_again_now_and_then():
     images = [len(plan[index]["pixel_values"]) // 2 for index in range(12)]
     assert min(images) == 1 < max(images)
     assert {len(PolicyTalks(SMALL, 2, 40, 0, interleaved=0.0)[index]["pixel_values"]) for index in range(8)} == {2}
+    with pytest.raises(ValueError, match=r"interleaved=2 of the questions"):
+        PolicyTalks(SMALL, 2, 40, 0, interleaved=2)
 
 
 def test_an_image_that_is_shown_again_is_so_in_any_number_of_its_tokens():

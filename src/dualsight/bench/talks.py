@@ -361,7 +361,7 @@ def play_all(
 ) -> list[Played]:
     """All questions of the test set that ``seed`` draws. Arguments as for `evaluate`."""
     words = mode.split("+")
-    rules = None if mode == RELOOK else Mode.parse(_decoded(mode))
+    rules = _rules(mode)
     sentences = sentences or sentences_of(config)
     made = talks_of(config, seed, talks, sentences)
     asked = range(sentences - 1 if LONE in words else 0, sentences)
@@ -416,6 +416,18 @@ def samples_of(mode: str) -> int:
             f"memory={mode!r}: {SAMPLES}:n draws an answer n times, at least once, such as off+{SAMPLES}:3"
         )
     return int(numbers[-1]) if numbers else 0
+
+
+def _rules(mode: str) -> Mode | None:
+    """A mode of this task; None is `RELOOK`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return None if mode == RELOOK else Mode.parse(_decoded(mode))
+    except ValueError as error:
+        raise ValueError(f"{error}; of talks also {RELOOK}, {ORACLE}, {LONE}, {SAMPLES}:n") from error
 
 
 def _decoded(mode: str) -> str:

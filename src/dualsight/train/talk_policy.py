@@ -62,6 +62,8 @@ class PolicyTalks(Dataset):
     def __init__(
         self, config: PolicyConfig, batch: int, batches: int, seed: int, interleaved: float = 0.1, done: float = 0.0
     ):
+        if not 0 <= interleaved <= 1:
+            raise ValueError(f"interleaved={interleaved} of the questions: give a share from 0 to 1")
         types = tuple(dict.fromkeys((*config.taught, *config.task.types)))
         self.task, self.batch, self.batches, self.seed = replace(config.task, types=types), batch, batches, seed
         self.lessons = self.PLACED if config.placed else ((self.FEATURES, ("color",)),)
@@ -192,7 +194,7 @@ def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1, in
         init: one to go on from, with the talks of the last part; otherwise it is trained from nothing.
 
     Raises:
-        ValueError: ``init`` has other sizes.
+        ValueError: ``init`` has other sizes, or ``interleaved`` is no share.
     """
     vlm, done, before = new_policy(config, run.seed), 0.0, 0
     if init:
