@@ -6,6 +6,7 @@ tests/train/test_trainer.py.
 """
 
 import errno
+import inspect
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dualsight.cli import main
+from dualsight.commands import judge
 from dualsight.data.r2r import write_episodes
 from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.data.trajectories import TrajectoryWriter, merge
@@ -248,3 +250,22 @@ def test_a_suite_without_its_prompts_and_a_study_without_its_data(capsys, tmp_pa
     said = refused(capsys, "study", "guidance", f"--out={tmp_path}", some, f"--rooms={rooms}")
     assert f"{tmp_path} holds no weights" in said
     assert not list(tmp_path.glob("*.json")), "what is refused leaves nothing that a better command would trip over"
+
+
+def test_options_of_something_else_are_not_left_unheeded(capsys, tmp_path):
+    out = f"--out={tmp_path / 'out'}"
+    said = refused(capsys, "eval", "--suite=gridtalk", "--count=2", "--tryout=true", "--house-seeds=1:2", out)
+    assert "--suite gridtalk takes no --house-seeds, --tryout; it takes --count, --memory" in said
+    assert "a walk takes no --model" in refused(capsys, "eval", "--model=checkpoints/vismem_tiny", out)
+    assert "study guidance takes no --talks" in refused(capsys, "study", "guidance", "--talks=3", out)
+    said = refused(capsys, "study", "memory", "--policy=checkpoints/vismem_tiny/policy", "--size=small", out)
+    assert "has its own size" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [judge.evaluate, judge.study])
+def test_every_option_is_of_something(command):
+    """Or it could never be given."""
+    heeded = {judge.evaluate: [judge._WALKS, *judge._SUITES.values()], judge.study: judge._STUDIES.values()}[command]
+    options = set(inspect.signature(command).parameters) - {"name"}
+    assert {word for words in heeded for word in words.split()} == options

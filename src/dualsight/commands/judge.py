@@ -8,10 +8,41 @@ from typing import Any, Literal
 
 from jsonargparse.typing import PositiveInt
 
-from dualsight.commands.options import JANUS, NAVIGATOR, VISMEM, Precision, Split, given
+from dualsight.commands.options import JANUS, NAVIGATOR, VISMEM, Precision, Split, given, refuse_others
 
 Control = Literal["none", "blind", "deaf"]
 Suite = Literal["janus-house", "geneval-shapes", "geneval", "dpg", "gridtalk", "housetalk", "questions"]
+
+_WALKS = (
+    "out agent protocol split house_seeds houses episodes_per_house episodes languages scenes up renderer control "
+    "tryout mirror seed rows"
+)
+_TALKS = "suite out model memory seed count"
+_DRAWINGS = "suite out model seed count guidance temperature top_k steps candidates device dtype"
+_SUITES = {
+    "gridtalk": _TALKS,
+    "housetalk": _TALKS,
+    "questions": "suite out model memory seed vlm data reward",
+    "janus-house": "suite out model seed count held_out device dtype",
+    "geneval-shapes": f"{_DRAWINGS} held_out",
+    "geneval": f"{_DRAWINGS} prompts judge",
+    "dpg": f"{_DRAWINGS} prompts judge",
+}
+"""What `evaluate` heeds of its options."""
+_TRAINED = "out rooms seeds model scale models bf16 compiled"
+_STUDIES = {
+    "decoupling": _TRAINED,
+    "unified": _TRAINED,
+    "encoders": _TRAINED,
+    "generators": _TRAINED,
+    "guidance": _TRAINED,
+    "memory": "out seeds scale bf16 policy size interleaved talks without data",
+    "forgetting": "out seeds scale policy size interleaved",
+    "janus-memory": "out rooms seeds scale model",
+    "navigator-memory": "out seeds scale model",
+    "answers": "out seeds scale vlm data test reward",
+}
+"""The same of `study`."""
 
 
 def evaluate(
@@ -101,6 +132,7 @@ def evaluate(
         device: of a Janus: cpu, cuda, cuda:1...
         dtype: of its weights and computation.
     """
+    refuse_others(evaluate, locals(), f"--suite {suite}" if suite else "a walk", _SUITES[suite] if suite else _WALKS)
     if suite == "questions":
         if not (vlm and data and model):
             raise ValueError("say who is asked, and what: --vlm FOLDER --model MEMORY --data FILE")
@@ -223,6 +255,9 @@ def study(
         test: of answers: what it is asked, alike.
         reward: of answers: exact, numeric, choice, or module:function.
     """
+    refuse_others(study, locals(), f"study {name}", _STUDIES[name])
+    if policy and (size or interleaved != 0.1):
+        raise ValueError(f"the policy in {policy} has its own size and was shown its images: leave these options out")
     import importlib
 
     from dualsight.inference.talk_vlm import SIZES
@@ -252,8 +287,8 @@ def study(
         steps = round(scale * navigator_memory.Budget().steps)
         navigator_memory.run(out, model or NAVIGATOR, seeds, navigator_memory.Budget(steps=steps))
     else:
-        study = importlib.import_module(f"dualsight.studies.{name}").STUDY
-        run(study, out, rooms, seeds, Budget(bf16=bf16, compiled=compiled).scaled(scale), model, models)
+        claims = importlib.import_module(f"dualsight.studies.{name}").STUDY
+        run(claims, out, rooms, seeds, Budget(bf16=bf16, compiled=compiled).scaled(scale), model, models)
     print((out / "results.md").read_text(encoding="utf-8"), end="")
 
 
