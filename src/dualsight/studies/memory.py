@@ -109,9 +109,10 @@ answer can be read off those of the questions before, too. ``oracle`` calls wher
 image. When to call is compared around one and the same memory, that of both stages."""
 BEST = {
     "best forced": ("always", "always short", "always long", "random 25", "random 50", "random 75"),
-    "best of one kind": ("learned short", "learned long"),
+    "best of one kind": ("learned short", "learned long", "always short", "always long"),
 }
-"""Rows of the best of some arms, column by column."""
+"""Rows of the best of some arms, column by column. A kind alone is also asked at every question: a model that has
+learnt to call both calls less often where it may call but one."""
 STAGES: tuple[tuple[Literal["memory", "invocation"], float, float], ...] = (
     ("memory", 3e-4, 0.0),
     ("invocation", 8e-3, 0.05),
