@@ -145,7 +145,7 @@ STUDY = Study(
               "lone wrong question, late", "seen", 5),
         Claim("C4 at least as good as as many averages of visual tokens", "short, late", "pooled, late", "seen"),
         Claim("C4 within 5 points of showing the image again", "short, late", "relook, late", "seen", 5),
-        Claim("C4 with 9 times fewer tokens (can hold from 52 visual tokens on)", "relook / short", "9 times", "tokens"),
+        Claim("C4 with 9 times fewer tokens (can hold from 52 visual ones on)", "relook / short", "9 times", "tokens"),
         Claim("C5 short memory is the better one for details", "short, late", "long, late", "fine"),
         Claim("C5 long memory is the better one for knowledge", "long, late", "short, late", "kind"),
         Claim("C5 long memory is the better one for counting", "long, late", "short, late", "count"),
