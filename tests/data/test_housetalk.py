@@ -13,12 +13,14 @@ from dualsight.data.housetalk import (
     Around,
     HouseTalk,
     Seen,
+    faced,
     is_views,
     questions,
     read_views,
     write_views,
 )
-from dualsight.data.talks import ANSWER, ASKED, SENTENCE, SPECIAL
+from dualsight.data.shards import write_shard
+from dualsight.data.talks import ANSWER, ASKED, SENTENCE, SPECIAL, Talk
 from dualsight.envs.sim.landmarks import SALIENCE
 
 IMAGE = np.zeros((128, 128, 3), np.uint8)
@@ -73,11 +75,48 @@ def task(tmp_path):
 def test_pictures_come_back_from_disk(task, tmp_path):
     first, second = read_views(task.views)
     assert first.things == AROUND.things and np.array_equal(second.image, IMAGE + 9)
+    assert first.parts == AROUND.parts
     assert is_views(tmp_path) and not is_views(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="dualsight data views"):
         read_views(str(tmp_path / "none"))
     with pytest.raises(ValueError, match="no pictures"):
         write_views(tmp_path / "views-2.safetensors", [])
+
+
+def test_pictures_without_their_parts_are_refused(tmp_path):
+    write_shard(tmp_path / "views-000001.safetensors", [IMAGE], [[["bed", "red", "behind", 0.3, 0.5]]])
+    with pytest.raises(ValueError, match="older release, without their parts: take them again"):
+        read_views(str(tmp_path))
+
+
+def test_one_who_turns_sees_the_same_views_elsewhere():
+    """A quarter to the right: what was at the right is ahead, and what was ahead is at the left."""
+    image = np.zeros((128, 128, 3), np.uint8)
+    for number, (y, x) in enumerate(((0, 0), (0, 64), (64, 0), (64, 64))):  # ahead, right, left, behind
+        image[y : y + 64, x : x + 64] = number
+    parts = tuple(range(-1, 63))
+    around = Around(image, AROUND.things, parts)
+    turned = faced(around, 1)
+    assert [int(turned.image[y, x, 0]) for y, x in ((0, 0), (0, 64), (64, 0), (64, 64))] == [1, 3, 0, 2]
+    assert asked(turned)["bed where"] == "right" and asked(turned)["desk where"] == "behind"
+    assert asked(turned)["right most"] == "bed" and asked(turned)["bed table_lamp"] == "right"
+    assert turned.parts[:4] == parts[4:8] and turned.parts[32:36] == parts[:4], "with what fills them"
+    back = around
+    for _ in range(4):
+        back = faced(back, 1)
+    assert np.array_equal(back.image, image) and back[1:] == around[1:]
+    assert np.array_equal(faced(around, 3).image, faced(faced(turned, 1), 1).image)
+
+
+def test_what_fills_the_parts_of_a_picture():
+    parts = (0, 5, *(-1,) * 62)
+    shown = HouseTalk().shown_in(Talk(IMAGE, Around(IMAGE, AROUND.things, parts), ()))
+    assert shown.shape == (64, 3) and (shown < HouseTalk.shown).all() and shown[:, 2].tolist() == list(range(64))
+    assert shown[:3, :2].tolist() == [
+        [1 + CATEGORIES.index("bed"), 1 + COLORS.index("red")],
+        [1 + CATEGORIES.index("vase"), 1 + COLORS.index("pink")],
+        [0, 0],
+    ]
 
 
 def test_nothing_is_asked_twice_or_told_by_another_question(task):
@@ -102,7 +141,8 @@ def test_the_answer_about_another_picture(task):
     mine, other = (next(t for t in talks if (t.image[0, 0, 0] == 0) == here) for here in (True, False))
     ask = {" ".join(one.words[1:3]): one for one in questions(AROUND)}
     assert task.answer_about(other, ask["bed color"]) == "blue"
-    assert task.answer_about(other, ask["bed where"]) == "left"
+    bed = next(thing for thing in other.content.things if thing.category == "bed")
+    assert task.answer_about(other, ask["bed where"]) == bed.direction
     assert task.answer_about(other, ask["desk where"]) == "nowhere"
     assert task.answer_about(other, ask["chair many"]) == ""
     assert task.answer_about(mine, ask["chair many"]) == "two"

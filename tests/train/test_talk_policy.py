@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from dualsight.data.housetalk import Around, Seen, write_views
 from dualsight.data.talks import MARK
-from dualsight.inference.talk_vlm import FULL, SMALL, load_policy, new_policy
+from dualsight.inference.talk_vlm import FULL, HOUSE, SMALL, load_policy, new_policy, with_views
 from dualsight.models.janus_core import IGNORE
 from dualsight.train.talk_policy import PolicyTalks, PolicyTraining, pretrain_policy
 from dualsight.train.trainer import Run
@@ -42,7 +44,7 @@ def test_an_image_that_is_shown_again_is_so_in_any_number_of_its_tokens():
             assert batch["kept"][0] == batch["kept"][images] == 9, "the first time it is whole"
         again = {int(count) for batch in batches for count in batch["kept"]}
         assert len(again) >= most and again <= set(range(1, 10))
-        loss = PolicyTraining(new_policy(config), config.task.shown if config.placed else ())(**batches[0])["loss"]
+        loss = PolicyTraining(new_policy(config), config.lessons)(**batches[0])["loss"]
         assert loss.isfinite()
 
 
@@ -126,8 +128,25 @@ def test_visual_tokens_of_a_placed_policy_learn_to_show_their_cells():
     assert torch.equal(batch["shown"][0], batch["shown"][again - 1])
     assert torch.equal(batch["pixel_values"][0], batch["pixel_values"][again - 1])
     torch.manual_seed(0)
-    losses = learn(PolicyTraining(new_policy(small), small.task.shown), batch, 40, 3e-3)
+    losses = learn(PolicyTraining(new_policy(small), small.lessons), batch, 40, 3e-3)
     assert losses[-1]["shown_loss"] < 0.5 * losses[0]["shown_loss"]
     assert losses[-1]["loss"] > losses[-1]["shown_loss"]
     with pytest.raises(ValueError, match="every cell is a visual token"):
         replace(small, merge=3)
+
+
+def test_visual_tokens_of_houses_learn_to_show_what_fills_them(tmp_path):
+    """A token looks at its own part of the picture: what is taught stands in the order of tokens."""
+    rng = np.random.default_rng(0)
+    things = (Seen("bed", "red", "ahead", 0.3, 0.5), Seen("sofa", "blue", "left", 0.3, 0.5))
+    pictures = []
+    for _ in range(8):
+        parts = rng.integers(-1, 2, 64)
+        colors = np.array([(200, 0, 0), (0, 0, 200), (90, 90, 90)], np.uint8)[parts].reshape(8, 8, 3)
+        pictures.append(Around(colors.repeat(16, 0).repeat(16, 1), things, tuple(parts.tolist())))
+    write_views(tmp_path / "views-000000.safetensors", pictures)
+    config = replace(HOUSE, task=with_views(HOUSE.task, tmp_path), vision_layers=1)
+    batch = PolicyTalks(config, 4, 10, 0)[0]
+    assert batch["shown"].shape == (4, 64, 3) and batch["shown"][..., 0].unique().numel() == 3
+    losses = learn(PolicyTraining(new_policy(config), config.lessons), batch, 30, 3e-3)
+    assert losses[-1]["shown_loss"] < 0.5 * losses[0]["shown_loss"]

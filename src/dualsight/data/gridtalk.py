@@ -114,6 +114,10 @@ class GridTalk:
             return list(range(first, first + self.size))
         return [sentence.subject] if sentence.subject >= 0 else []
 
+    def shown_in(self, talk: Talk) -> NDArray[np.int64]:
+        grid: Grid = talk.content
+        return np.stack([grid.color, grid.bar, grid.dot, np.arange(self.cells)], -1)
+
     def answer_about(self, other: Talk, sentence: Sentence) -> str:
         if sentence.subject < 0:
             return sentence.words[ANSWER]

@@ -17,6 +17,7 @@ doubt: what is too small to be seen well, but is there, is not asked about.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,15 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dualsight.data.shards import read_shards, write_shard
 from dualsight.data.talks import ANSWER, ASKED, FILLERS, FRUITS, SPECIAL, Sentence, Talk, check_types, question, repeat
 from dualsight.types import Frame
 
 DIRECTIONS = ("ahead", "right", "left", "behind")
+"""In the order of the picture, row by row."""
+_RIGHTWARDS = ("ahead", "right", "behind", "left")
 COLORS = (
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige", "white", "grey", "black",
 )  # fmt: skip
@@ -62,6 +66,8 @@ APART = 0.2
 """So far are two things apart, in widths of a view, of which one is left of the other."""
 LARGER = 1.5
 """The largest thing of a view is larger than the next by this factor."""
+PARTS = 64
+"""Of a picture, row by row: four of each view a side."""
 ABSENT = 1
 """Things that are nowhere: so many of a picture are asked about."""
 SINGLE = 0.3
@@ -86,6 +92,8 @@ class Around(NamedTuple):
 
     image: Frame
     things: tuple[Seen, ...]
+    parts: tuple[int, ...] = (-1,) * PARTS
+    """Which of the things fills most of each part; -1 where none does."""
 
 
 class Labelled(Protocol):
@@ -95,6 +103,8 @@ class Labelled(Protocol):
     def image(self) -> Frame: ...
     @property
     def things(self) -> Sequence[Any]: ...
+    @property
+    def parts(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,8 @@ class HouseTalk:
 
     vocabulary: ClassVar[tuple[str, ...]] = VOCABULARY
     subjects: ClassVar[int] = 24
+    shown: ClassVar[tuple[int, ...]] = (1 + len(CATEGORIES), 1 + len(COLORS), PARTS)
+    """How many things and colours, none among them, can fill a part, and places."""
 
     def __post_init__(self) -> None:
         check_types(self.types, TYPES)
@@ -129,7 +141,7 @@ class HouseTalk:
         if not self.views:
             raise ValueError("talks about houses need pictures: give the folder that `dualsight data views` wrote")
         pictures = read_views(self.views)
-        around = pictures[int(rng.integers(len(pictures)))]
+        around = faced(pictures[int(rng.integers(len(pictures)))], int(rng.integers(4)))
         if around.image.shape[0] != self.side:
             raise ValueError(f"pictures of {around.image.shape[0]} pixels in {self.views}; expected {self.side}")
         open_ = [one for one in questions(around, rng) if one.type in self.types]
@@ -145,6 +157,13 @@ class HouseTalk:
         said = [*asked, *(repeat(FRUITS, rng) for _ in range(sentences - len(asked)))]
         return Talk(around.image, around, tuple(said[i] for i in rng.permutation(sentences)))
 
+    def shown_in(self, talk: Talk) -> NDArray[np.int64]:
+        around: Around = talk.content
+        things = [around.things[part] if part >= 0 else None for part in around.parts]
+        kinds = [1 + CATEGORIES.index(thing.category) if thing else 0 for thing in things]
+        colors = [1 + COLORS.index(thing.color) if thing and thing.color else 0 for thing in things]
+        return np.stack([kinds, colors, range(PARTS)], -1)
+
     def answer_about(self, other: Talk, sentence: Sentence) -> str:
         """Empty where that picture has no such question."""
         if sentence.subject < 0:
@@ -153,6 +172,23 @@ class HouseTalk:
             return "nowhere"
         same = (q for q in questions(other.content) if q.words[:ASKED] == sentence.words[:ASKED])
         return next((q.words[ANSWER] for q in same), "")
+
+
+def faced(around: Around, quarters: int) -> Around:
+    """What one sees who turned so many quarters to the right: the same views, in another order."""
+    place = {DIRECTIONS[n]: n for n in range(4)}
+    was = [_RIGHTWARDS[(_RIGHTWARDS.index(direction) + quarters) % 4] for direction in DIRECTIONS]
+    now = {old: new for new, old in zip(DIRECTIONS, was, strict=True)}
+
+    def moved(picture: NDArray[Any]) -> NDArray[Any]:
+        side = len(picture) // 2
+        views = [picture[y * side : (y + 1) * side, x * side : (x + 1) * side] for y in range(2) for x in range(2)]
+        ahead, right, left, behind = (views[place[direction]] for direction in was)
+        return np.concatenate([np.concatenate([ahead, right], 1), np.concatenate([left, behind], 1)])
+
+    parts = np.array(around.parts).reshape(math.isqrt(PARTS), -1)
+    things = tuple(thing._replace(direction=now[thing.direction]) for thing in around.things)
+    return Around(moved(around.image), things, tuple(moved(parts).ravel().tolist()))
 
 
 def questions(around: Around, rng: np.random.Generator | None = None) -> Iterator[Sentence]:
@@ -200,10 +236,10 @@ def _word(category: str) -> str:
 
 def write_views(path: Path, pictures: Sequence[Labelled]) -> None:
     """Write a shard, ``views-*.safetensors``; see `write_shard`."""
-    labels = [
-        [[thing.category, thing.color, thing.direction, round(thing.share, 4), round(thing.x, 3)] for thing in p.things]
-        for p in pictures
-    ]
+    labels = []
+    for p in pictures:
+        things = [[t.category, t.color, t.direction, round(t.share, 4), round(t.x, 3)] for t in p.things]
+        labels.append({"things": things, "parts": list(p.parts)})
     write_shard(path, [picture.image for picture in pictures], labels)
 
 
@@ -214,6 +250,11 @@ def is_views(folder: Path) -> bool:
 
 @lru_cache(maxsize=4)
 def read_views(folder: str) -> list[Around]:
-    """All pictures in the shards of a folder; see `read_shards` for what is raised."""
-    shards = read_shards(Path(folder), "views")
-    return [Around(image, tuple(Seen(*thing) for thing in things)) for image, things in shards]
+    """All pictures in the shards of a folder; see `read_shards` for what is raised, and ValueError where they do
+    not tell what fills the parts."""
+    read = []
+    for image, told in read_shards(Path(folder), "views"):
+        if not isinstance(told, dict):
+            raise ValueError(f"{folder} holds pictures of an older release, without their parts: take them again")
+        read.append(Around(image, tuple(Seen(*thing) for thing in told["things"]), tuple(told["parts"])))
+    return read

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dualsight.types import Frame
 
@@ -84,6 +85,15 @@ class TalkTask(Protocol):
             types: of the questions; drawn from the task's by default.
             among: only the first so many things are asked about, where things have an order; 0 is all.
         """
+        ...
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Classes of each of the features that a part of an image can have; the last is where it is."""
+        ...
+
+    def shown_in(self, talk: Talk) -> NDArray[np.int64]:
+        """Those of an image's parts, (parts, features), row by row."""
         ...
 
     def answer_about(self, other: Talk, sentence: Sentence) -> str:

@@ -71,6 +71,12 @@ class PolicyConfig:
         return (self.task.side // PATCH // self.merge) ** 2
 
     @property
+    def lessons(self) -> tuple[int, ...]:
+        """Classes of what each visual token is taught to show by itself, as the encoders of released VLMs have learnt
+        before; see `TalkTask.shown`. Nothing where nine cells are all there is."""
+        return self.task.shown if self.placed or isinstance(self.task, HouseTalk) else ()
+
+    @property
     def image(self) -> list[int]:
         """The places of an image between its marks."""
         return [MARK["<image>"], *[MARK["<seen>"]] * self.visual_tokens, MARK["</image>"]]

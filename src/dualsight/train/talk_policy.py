@@ -98,9 +98,8 @@ class PolicyTalks(Dataset):
         told = torch.tensor([[sentence.type in taught for sentence in talk.sentences] for talk in talks])
         batch["labels"][:, answers - 1] = batch["labels"][:, answers - 1].where(told, IGNORE)
         batch["kept"] = torch.tensor([self.visual_tokens, *again.values()]).repeat(self.batch)
-        if placed:
-            where = np.arange(self.visual_tokens)  # else what a token shows drowns where it is
-            shown = np.stack([np.stack([one.color, one.bar, one.dot, where], -1) for one in (t.content for t in talks)])
+        if self.make.config.lessons:
+            shown = np.stack([task.shown_in(talk) for talk in talks])
             batch["shown"] = torch.from_numpy(shown).repeat_interleave(len(batch["pixel_values"]) // self.batch, 0)
         places = rng.permuted(np.tile(np.arange(self.visual_tokens), (len(batch["pixel_values"]), 1)), axis=1)
         if cut:
@@ -203,9 +202,8 @@ def pretrain_policy(config: PolicyConfig, run: Run, interleaved: float = 0.1, in
             raise ValueError(f"{init} holds a policy of another size, which cannot go on as this one")
         done, before = PolicyTalks.LONG, found.steps or 0
     vlm.set_attn_implementation(QUICK)
-    lessons = config.task.shown if isinstance(config.task, GridTalk) and config.placed else ()
     talks = PolicyTalks(config, run.batch, batches_of(run.steps), run.seed, interleaved, done)
-    fit(PolicyTraining(vlm, lessons), talks, run)
+    fit(PolicyTraining(vlm, config.lessons), talks, run)
     if is_main_process():
         save_policy(vlm, replace(config, interleaved=interleaved, steps=before + run.steps), run.out)
     return run.out

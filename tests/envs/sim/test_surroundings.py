@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from dualsight.data import housetalk as house_talk
 from dualsight.envs.sim.house import load, load_navmesh
+from dualsight.envs.sim.landmarks import SALIENCE
 from dualsight.envs.sim.raster import Rasteriser
-from dualsight.envs.sim.surroundings import FEWEST, NOTICED, TURNS, look_around, surroundings
+from dualsight.envs.sim.surroundings import FEWEST, FILLED, NOTICED, PARTS, TURNS, look_around, surroundings
 from dualsight.types import Camera, Pose
 
 
@@ -34,6 +36,19 @@ def test_four_views_make_a_picture(place):
         fitting = [i for i, t in by_instance.items() if t.category == thing.category]
         columns = [np.argwhere(mine == i)[:, 1] for i in fitting if (mine == i).mean() == pytest.approx(thing.share)]
         assert any((c.mean() + 0.5) / 32 == pytest.approx(thing.x) for c in columns)
+    for number, part in enumerate(seen.parts):  # four a side of every view
+        row, column = divmod(number, 8)
+        name = next(name for name, corner in corners.items() if corner == (32 * (row // 4), 32 * (column // 4)))
+        inside = views[name].instances[8 * (row % 4) :][:8, 8 * (column % 4) :][:, :8]
+        shares = {}
+        for instance in np.unique(inside):
+            thing = by_instance.get(int(instance))
+            if thing and thing.category in SALIENCE:
+                shares[thing.category] = max(shares.get(thing.category, 0.0), float((inside == instance).mean()))
+        largest = max(shares.values(), default=0.0)
+        assert (part >= 0) == (largest >= FILLED)
+        assert part < 0 or shares[seen.things[part].category] == largest
+    assert len(seen.parts) == PARTS**2 == house_talk.PARTS and len(set(seen.parts)) > 2
     assert [t.share for t in seen.things] == sorted((t.share for t in seen.things), reverse=True)
 
 

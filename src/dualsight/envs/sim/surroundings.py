@@ -13,9 +13,11 @@ once.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
 from dualsight.envs.sim.building import House
 from dualsight.envs.sim.landmarks import SALIENCE, Renderer, color_of
@@ -28,6 +30,10 @@ FEWEST = 5
 """Kinds of things to be seen at least, or there is too little to talk about."""
 NOTICED = 0.01
 """Share of a view from which on a thing counts for that."""
+PARTS = 8
+"""Parts a side of a picture, for each of which is told what fills it."""
+FILLED = 0.25
+"""Share of a part from which on a thing fills it."""
 TRIES = 20
 """Places tried for each picture that is kept."""
 
@@ -55,6 +61,8 @@ class Surroundings:
     """The type of room one stands in."""
     things: tuple[Sighting, ...]
     """The largest first."""
+    parts: tuple[int, ...]
+    """Which of the things fills most of each part of the picture, row by row; -1 where none does."""
 
 
 def surroundings(
@@ -87,12 +95,25 @@ def look_around(house: House, renderer: Renderer, pose: Pose, room: str, side: i
     shares = np.stack([np.bincount(view.instances.ravel(), minlength=count) for view in views]) / side**2
     columns = np.tile((np.arange(side) + 0.5) / side, side)
     middles = np.stack([np.bincount(view.instances.ravel(), columns, count) for view in views]) / side**2
-    things = []
+    sightings: dict[int, Sighting] = {}
     for thing in house.things:
         view = int(shares[:, thing.instance].argmax())
         share = float(shares[view, thing.instance])
         if share > 0 and thing.category in SALIENCE:
             x = float(middles[view, thing.instance]) / share
-            things.append(Sighting(thing.category, color_of(thing), tuple(TURNS)[view], share, x))
-    rows = [np.concatenate([view.rgb for view in views[start : start + 2]], 1) for start in (0, 2)]
-    return Surroundings(np.concatenate(rows), room, tuple(sorted(things, key=lambda thing: -thing.share)))
+            sightings[thing.instance] = Sighting(thing.category, color_of(thing), tuple(TURNS)[view], share, x)
+    largest = sorted(sightings, key=lambda instance: -sightings[instance].share)
+    image, instances = (
+        np.concatenate([np.concatenate(two, 1) for two in (of[:2], of[2:])])
+        for of in ([view.rgb for view in views], [view.instances for view in views])
+    )
+    things = tuple(sightings[instance] for instance in largest)
+    return Surroundings(image, room, things, _filling(instances, largest))
+
+
+def _filling(instances: Int[np.ndarray, "H W"], things: Sequence[int]) -> tuple[int, ...]:
+    """See `Surroundings.parts`."""
+    side = len(instances) // PARTS
+    parts = instances.reshape(PARTS, side, PARTS, side).swapaxes(1, 2).reshape(PARTS**2, -1)
+    shares = np.stack([(parts == thing).mean(1) for thing in things] or [np.zeros(PARTS**2)])
+    return tuple(np.where(shares.max(0) >= FILLED, shares.argmax(0), -1).tolist())
