@@ -128,8 +128,7 @@ def test_all_that_makes_a_stage_of_grpo_can_be_said(monkeypatch, tmp_path):
                "iterations": 2, "temperature": 0.8}  # fmt: skip
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     main(["train", "grpo", "--stage=memory", f"--vlm={VISMEM}/policy", f"--out={tmp_path}", "--group=2", *given])
-    main(["train", "grpo", "--stage=invocation", f"--vlm={VISMEM}/policy", f"--out={tmp_path}", "--explored=4"])
-    assert seen == [GRPO("memory", 2, 2, **options), GRPO("invocation", explored=4)]
+    assert seen == [GRPO("memory", 2, 2, **options)]
 
 
 def test_the_papers_former_alone_can_be_asked_for(monkeypatch, tmp_path):

@@ -130,6 +130,13 @@ def test_nothing_is_asked_twice_or_told_by_another_question(task):
     assert {one.type for _ in range(30) for one in task.sample(12, rng).sentences} == set(TYPES)
 
 
+def test_one_comes_back_to_the_picture_in_the_end(task):
+    """Where a picture gives few questions, what fills up stands in the middle: what is late would be words alone."""
+    rng = np.random.default_rng(0)
+    of_image = np.mean([[one.type != "text" for one in task.sample(36, rng).sentences] for _ in range(60)], 0)
+    assert of_image[:4].mean() > 0.4 < of_image[-4:].mean() and of_image[14:22].mean() < 0.1
+
+
 def test_wanted_types_come_first(task):
     talk = replace(task, types=("color", "where")).sample(2, np.random.default_rng(2), ("color",) * 2)
     assert "color" in {one.type for one in talk.sentences} and all(one.type != "text" for one in talk.sentences)

@@ -391,51 +391,6 @@ def test_the_second_stage_calls_less_where_calls_cost(tmp_path):
     assert changed(before, memory) == {"tokens.rows", "tokens.heads"}
 
 
-def never_calling(delimiters=(5,)):
-    """A memory whose calls have no probability to speak of."""
-    memory = quick(delimiters)
-    hidden = []
-    hook = memory.vlm.get_output_embeddings().register_forward_hook(lambda _, given, __: hidden.append(given[0]))
-    memory.vlm(**row_of(memory)["inputs"])
-    hook.remove()
-    last = hidden[0][0, -1]
-    with torch.no_grad():
-        memory.tokens.heads.copy_(-15.0 * last / last.square().sum())
-    return memory
-
-
-def test_what_is_never_called_is_tried_where_dice_choose():
-    memory = never_calling()
-    learner = learner_of(memory, stage="invocation", group=12, explored=4, share=1.0, answer=6, rows=5)
-    parts, metrics = learner.roll_out(row_of(memory), 1)
-    rows = torch.cat([memory.tokens.calls(part.said).any(1) for part in parts])
-    explored = torch.cat([part.explored for part in parts])
-    assert explored.tolist() == rows.tolist() == [False] * 8 + [True] * 4
-    assert metrics["calls_short"] + metrics["calls_long"] == pytest.approx(4 / 12)
-    advantage = torch.cat([part.advantage for part in parts])
-    assert (advantage[:8] < 0).any() and (advantage[8:] >= 0).all(), "no lesson in what was worse than without"
-    for part in parts:
-        with torch.no_grad():
-            for tensor in learner.trained.values():
-                tensor.add_(0.01)
-        loss, terms = learner.loss(part)
-        assert torch.isfinite(loss) and terms["kl"] < 1.0, "draws of dice do not estimate a KL"
-
-
-@pytest.mark.parametrize(("explored", "learns"), [(0, False), (4, True)])
-def test_a_call_that_is_never_made_comes_back_only_by_trying(explored, learns, tmp_path):
-    """A call pays here, as it leaves room for fewer words."""
-    config = GRPO("invocation", group=8, base_group=2, answer=6, alpha=0.0, beta=0.0, explored=explored, share=1.0)
-    settings = run(tmp_path, 16, learning_rate=0.2)
-    train(memory := never_calling(), [row_of(memory)], few_words, decode, config, settings)
-    _, metrics = Learner(memory, replace(config, explored=0), few_words, decode).roll_out(row_of(memory), 7)
-    assert (metrics["calls_short"] + metrics["calls_long"] > 0.5) == learns
-
-
-def few_words(prompt, answer, row):
-    return 1 - len(answer.split()) / 6
-
-
 def test_the_vlm_in_a_memory_is_bit_for_bit_what_it_was_after_both_stages(tmp_path):
     """Its weights and buffers, and its logits without memory, those of the very model that was trained around."""
     memory = quick(ANY)
@@ -582,10 +537,6 @@ def test_what_cannot_be_trained_is_named(memory, tmp_path):
         GRPO("invocation", latents="gaussian")
     with pytest.raises(ValueError, match="at least 1"):
         GRPO(base_group=0)
-    with pytest.raises(ValueError, match=r"explored=4 of the group=4 answers: fewer than all"):
-        GRPO("invocation", group=4, explored=4)
-    with pytest.raises(ValueError, match=r"none where dice call for all of them, stage='memory'"):
-        GRPO(explored=1)
     learner = learner_of(memory)
     with pytest.raises(ValueError, match="needs prompt; this one has inputs"):
         learner.roll_out({"inputs": row_of(memory)["inputs"]}, 0)

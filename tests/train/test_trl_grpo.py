@@ -334,7 +334,6 @@ def test_another_release_of_trl_is_refused(tmp_path, monkeypatch):
     [
         ({"latents": "gaussian"}, {}, r"latents='exact', or use the reference loop, dualsight\.train\.grpo\.train"),
         ({"target_kl": 0.1, "beta": 0.1}, {}, "nothing steers the KL here: leave target_kl at 0"),
-        ({"stage": "invocation", "explored": 1}, {}, "every answer is the policy's own here: leave explored at 0"),
         ({"base_group": 5}, {}, "base_group=5 answers without memory do not fit beside group=4"),
         ({}, {"beta": 0.1, "top_p": 0.9}, "beta, top_p: these follow from GRPO and Run"),
     ],

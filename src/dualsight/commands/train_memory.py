@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import PositiveInt
 
 from dualsight.commands.options import given
 
@@ -149,7 +149,6 @@ def grpo(
     sigma: float = 0.1,
     iterations: PositiveInt = 1,
     cost: float = 0.0,
-    explored: NonNegativeInt = 0,
     alpha: float = 0.3,
     beta: float = 0.015,
     target_kl: float = 0.0,
@@ -171,15 +170,13 @@ def grpo(
         group: answers to a prompt.
         answer: tokens of an answer at most, those of its memories among them.
         temperature: at which answers are sampled.
-        share: of delimiters behind which memory is forced, in stage memory and in explored answers.
+        share: of delimiters behind which memory is forced, in stage memory.
         wide_after: from this share of the steps on memory is forced behind any token, in stage memory ...
         wide_share: ... with this probability.
         latents: of stage memory; gaussian draws them around what is formed, and rewards teach where they are drawn.
         sigma: how far, in shares of the size of the VLM's embeddings.
         iterations: steps of the optimiser on the same answers.
         cost: of a call, in stage invocation.
-        explored: answers of a group in which dice choose where memory is called, in stage invocation; learnt from where
-            they are better than answers without.
         alpha: weight of the penalties of stage invocation.
         beta: weight of the KL to the memory before training.
         target_kl: nats per token that beta is steered to; 0 keeps it (the paper: 0.03 and 0.05).
@@ -198,7 +195,7 @@ def grpo(
     config = GRPO(
         stage, group, min(4, group), answer=answer, temperature=temperature, share=share, wide_after=wide_after,
         wide_share=wide_share, latents=latents, sigma=sigma, iterations=iterations, cost=cost, alpha=alpha, beta=beta,
-        target_kl=target_kl, explored=explored,
+        target_kl=target_kl,
     )  # fmt: skip
     changes: dict[str, Any] = {"learning_rate": learning_rate} if learning_rate else {}
     run = run_of(stage, out, steps, batch=batch, seed=seed, **changes)

@@ -120,7 +120,8 @@ class HouseTalk:
     """The folder of the pictures (``dualsight data views``). A policy's config does not keep it."""
 
     vocabulary: ClassVar[tuple[str, ...]] = VOCABULARY
-    subjects: ClassVar[int] = 24
+    subjects: ClassVar[int] = 36
+    """Most pictures give fewer; words fill up."""
     shown: ClassVar[tuple[int, ...]] = (1 + len(CATEGORIES), 1 + len(COLORS), PARTS)
     """How many things and colours, none among them, can fill a part, and places."""
 
@@ -133,7 +134,7 @@ class HouseTalk:
 
     def sample(self, sentences: int, rng: np.random.Generator, types: Sequence[str] = (), among: int = 0) -> Talk:
         """A picture and questions about it in any order; see `TalkTask.sample`. Where a picture gives fewer, words are
-        asked about. Things have no order, so ``among`` does nothing.
+        asked about in the middle, and in the end one comes back to it. Things have no order, so ``among`` does nothing.
 
         Raises:
             ValueError: the task knows no pictures, or they have another size.
@@ -149,13 +150,14 @@ class HouseTalk:
         if types:  # those first that are wanted
             open_.sort(key=lambda one: one.type not in types)
         asked: list[Sentence] = []
-        words = "text" in self.types and not types
-        most = sentences - (sentences // len(self.types) if words else 0)
-        while open_ and len(asked) < most:
+        texts = sentences // len(self.types) if "text" in self.types and not types else 0
+        while open_ and len(asked) < sentences - texts:
             asked.append(open_.pop(0))
             open_ = [one for one in open_ if not _same(one, asked[-1])]
-        said = [*asked, *(repeat(FRUITS, rng) for _ in range(sentences - len(asked)))]
-        return Talk(around.image, around, tuple(said[i] for i in rng.permutation(sentences)))
+        said = [*asked, *(repeat(FRUITS, rng) for _ in range(min(texts, sentences - len(asked))))]
+        rng.shuffle(said)
+        said[len(said) // 2 : len(said) // 2] = [repeat(FRUITS, rng) for _ in range(sentences - len(said))]
+        return Talk(around.image, around, tuple(said))
 
     def shown_in(self, talk: Talk) -> NDArray[np.int64]:
         around: Around = talk.content

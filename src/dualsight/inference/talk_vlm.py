@@ -100,8 +100,8 @@ SMALL = PolicyConfig(GridTalk(size=3, colors=4, types=("color",)), ("color",), 1
 """Nine cells and four colours, on which a spike passed the gate."""
 FULL = PolicyConfig(merge=1, layers=3, window=64, placed=True)
 """36 cells in 36 visual tokens, of which the first questions see all at once."""
-HOUSE = PolicyConfig(HouseTalk(), HOUSE_TYPES, vision_width=144, vision_layers=4)
-"""Four views of 8 x 8 patches: 64 visual tokens."""
+HOUSE = PolicyConfig(HouseTalk(), HOUSE_TYPES, vision_width=144, vision_layers=4, layers=3, window=80)
+"""Four views of 8 x 8 patches: 64 visual tokens, of which the first questions see nearly all at once."""
 SIZES = {"small": SMALL, "full": FULL, "house": HOUSE}
 POSITIONS = 0.5
 """Size of the embeddings of positions at the beginning."""

@@ -26,9 +26,6 @@ Where this departs from the paper:
   differentiated through them. ``latents="gaussian"`` draws them around what was formed instead, and then each of them
   is an action with a density, and the text has nothing to learn from.
 - The reference of the KL is the memory as it was before training, around the same VLM.
-- A gradient of p(call) vanishes with p(call): what is once never called is never tried again, however much it would
-  bring. With ``explored`` dice try it in a few answers of the group, and these are learnt from where they are better
-  than S_base, A_i = max(A_i, 0), as in self-imitation (arXiv:1806.05635), without a KL: they are no draws from p.
 
 All that is drawn at a step follows from the seed and the number of the step, so a run that was killed and resumed
 draws what it would have drawn, and however many processes share the prompts of a step draw the same.
@@ -50,7 +47,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -85,7 +81,7 @@ class GRPO:
     """Tokens of an answer, those of its memories among them."""
     temperature: float = 1.0
     share: float = 0.5
-    """Of delimiters at which dice call memory; short and long are equally likely."""
+    """Stage "memory": of delimiters at which memory is forced; short and long are equally likely."""
     wide_after: float = 0.5
     """From this share of the steps on memory is forced anywhere ..."""
     wide_share: float = 0.1
@@ -94,8 +90,6 @@ class GRPO:
     """Stage "invocation": weight of both penalties."""
     cost: float = 0.0
     """Stage "invocation": of one call."""
-    explored: int = 0
-    """Stage "invocation": answers of the group in which dice choose instead of the model."""
     iterations: int = 1
     """Steps of the optimiser on the same answers."""
     clip: float = 0.2
@@ -115,9 +109,6 @@ class GRPO:
             raise ValueError("Gaussian latents are for the stage that trains them: stage='memory'")
         if min(self.group, self.base_group, self.rows, self.iterations) < 1:
             raise ValueError("group, base_group, rows and iterations are all at least 1")
-        if not 0 <= self.explored < self.group or (self.explored and self.stage == "memory"):
-            raise ValueError(f"explored={self.explored} of the group={self.group} answers: fewer than all, and none "
-                             "where dice call for all of them, stage='memory'")  # fmt: skip
         if self.target_kl and not self.beta:
             raise ValueError("a KL that is left out cannot be steered: target_kl needs beta above 0")
 
@@ -180,8 +171,6 @@ class Answers:
     """What `Learner.read` gave with the weights that said it."""
     reference: Tensor | None = None
     """And with the reference's."""
-    explored: Bool[Tensor, " R"] | None = None
-    """In which of them dice chose; None is in none."""
 
     @property
     def said(self) -> Int[Tensor, "R T"]:
@@ -340,24 +329,16 @@ class Learner:
         mode = "learned" if c.stage == "invocation" else f"random:{c.wide_share if wide else c.share}"
         if c.latents == "gaussian":
             drawn = Drawn(c.group, self.spread, seed)
-        own = c.group - c.explored
         with anywhere(memory, wide):
-            ids, calls = self.sample(inputs, mode, own, seed, latents=drawn)
-        number = _calls_of_rows(calls, own)
-        if c.explored:
-            others, calls = self.sample(inputs, f"random:{c.share}", c.explored, seed + 2)
-            ids = _stacked(ids, others, next(iter(self.ends), 0))
-            number = torch.cat([number, _calls_of_rows(calls, c.explored)])
-        explored = torch.arange(c.group) >= own
+            ids, calls = self.sample(inputs, mode, c.group, seed, latents=drawn)
         base = self._scores(row, self.sample(inputs, "off", c.base_group, seed + 1)[0][:, prompt:])
-        scores = self._scores(row, ids[:, prompt:])
+        scores, number = self._scores(row, ids[:, prompt:]), _calls_of_rows(calls, c.group)
         rewards, metrics = scores, {}
         if c.stage == "invocation":
             turned = self._turned(row, inputs, ids, scores, seed)
             rewards = shaped(scores, base, turned, number.sum(1), c.alpha, c.cost)
             metrics = {"score_turned": float(turned.mean())}
         by_baseline = {name: advantages(rewards, base, name) for name in ("base", "group")}
-        advantage = torch.where(explored, by_baseline[c.baseline].clamp(min=0), by_baseline[c.baseline])
         counts = self.counted(ids, prompt)
         metrics |= {
             "reward": float(rewards.mean()), "score": float(scores.mean()), "score_base": float(base.mean()),
@@ -369,13 +350,9 @@ class Learner:
         parts = []
         for rows in counts.any(1).nonzero()[:, 0].split(c.rows):
             if len(rows):
+                advantage = by_baseline[c.baseline].to(ids.device, torch.float32)[rows]
                 latents = [drawn.of[row] for row in rows.tolist()] if drawn else []
-                gains = advantage.to(ids.device, torch.float32)[rows]
-                parts.append(
-                    Answers(
-                        ids[rows], prompt, vision, counts[rows], gains, 1 / c.group, latents, explored=explored[rows]
-                    )
-                )
+                parts.append(Answers(ids[rows], prompt, vision, counts[rows], advantage, 1 / c.group, latents))
         return parts, metrics
 
     def counted(self, ids: Int[Tensor, "R L"], prompt: int) -> Bool[Tensor, "R T"]:
@@ -475,8 +452,6 @@ class Learner:
         terms = {"objective": torch.minimum(gain, clipped), "clipped": (clipped < gain).to(ratio.dtype)}
         if c.beta:
             terms["kl"] = self.divergence(now, answers)
-            if answers.explored is not None:
-                terms["kl"] = terms["kl"].masked_fill(answers.explored[:, None], 0.0)
         means = {name: self._mean(term, answers) for name, term in terms.items()}
         loss = -means["objective"] + self.beta * means.get("kl", 0.0)
         return loss, {"loss": float(loss.detach())} | {name: float(mean.detach()) for name, mean in means.items()}
@@ -535,12 +510,6 @@ class Learner:
     def _at_latents(self, values: Float[Tensor, " n"], answers: Answers) -> Float[Tensor, "R T"]:
         places = answers.said == self.memory.tokens.placeholder
         return torch.zeros(places.shape, device=places.device).masked_scatter(places, values)
-
-
-def _stacked(ids: Int[Tensor, "R L"], others: Int[Tensor, "r l"], end: int) -> Int[Tensor, "n M"]:
-    """Answers of two batches to the same prompt; the shorter ones end once more, and more often."""
-    longest = max(ids.shape[1], others.shape[1])
-    return torch.cat([F.pad(rows, (0, longest - rows.shape[1]), value=end) for rows in (ids, others)])
 
 
 def _calls_of_rows(calls: Sequence[Invocation], rows: int) -> Int[Tensor, "R 2"]:

@@ -404,8 +404,6 @@ def _check(memory: VisMem, config: GRPO) -> None:
                           f"{install('grpo')}, or {REFERENCE}")  # fmt: skip
     if config.latents == "gaussian":
         raise ValueError(f"TRL has no place for latents that were drawn: latents='exact', or {REFERENCE}")
-    if config.explored:
-        raise ValueError(f"every answer is the policy's own here: leave explored at 0, or {REFERENCE}")
     if config.base_group > config.group:
         raise ValueError(f"base_group={config.base_group} answers without memory do not fit beside "
                          f"group={config.group}: at most as many, or {REFERENCE}")  # fmt: skip
