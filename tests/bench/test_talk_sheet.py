@@ -43,7 +43,7 @@ def middle(picture, cell):
 def test_where_memory_looked_is_as_bright_as_the_image_and_the_rest_dark(talk, tmp_path):
     """The last question of each type, and where the answer is stands in a frame."""
     number = 3  # of the only question about a number, the last but one that is shown
-    cells = TASK.looked_at(talk.sentences[number])
+    cells = TASK.looked_at(talk, talk.sentences[number])
     look = torch.zeros(TASK.cells)
     look[cells[0]] = 0.5
     talk_sheet(tmp_path / "a.png", TASK, [talk], played(talk), {(0, number): look})
@@ -60,5 +60,5 @@ def test_an_answer_is_green_or_red_and_no_look_is_dark(talk, tmp_path):
         reddest, greenest = (words[..., one] - words[..., other] for one, other in ((0, 1), (1, 0)))
         assert (reddest.max() > 60) == (of == "red") and (greenest.max() > 60) == (of == "green")
     whole, shown = tile(tmp_path / "a.png", 0), tile(tmp_path / "a.png", 5)
-    asked = TASK.looked_at(talk.sentences[-1])[0]
+    asked = TASK.looked_at(talk, talk.sentences[-1])[0]
     np.testing.assert_allclose(middle(shown, asked), DARK * middle(whole, asked), atol=1)

@@ -20,7 +20,7 @@ from dualsight.data.housetalk import (
     write_views,
 )
 from dualsight.data.shards import write_shard
-from dualsight.data.talks import ANSWER, ASKED, SENTENCE, SPECIAL, Talk
+from dualsight.data.talks import ANSWER, ASKED, SENTENCE, SPECIAL, Talk, repeat
 from dualsight.envs.sim.landmarks import SALIENCE
 
 IMAGE = np.zeros((128, 128, 3), np.uint8)
@@ -117,6 +117,19 @@ def test_what_fills_the_parts_of_a_picture():
         [1 + CATEGORIES.index("vase"), 1 + COLORS.index("pink")],
         [0, 0],
     ]
+
+
+def test_where_answers_are():
+    parts = np.full((8, 8), -1)
+    parts[5, 6], parts[5, 7], parts[6, 1], parts[0, 3] = 0, 1, 3, 2  # bed and lamp behind, a chair and a chair
+    talk = Talk(IMAGE, Around(IMAGE, AROUND.things, tuple(parts.ravel().tolist())), ())
+    ask = {" ".join(one.words[1:3]): one for one in questions(AROUND)}
+    look = {asked: HouseTalk().looked_at(talk, one) for asked, one in ask.items()}
+    assert look["bed color"] == look["bed where"] == [46] and look["bed table_lamp"] == [46, 47]
+    assert look["chair many"] == [3, 49]
+    behind = [8 * row + column for row in range(4, 8) for column in range(4, 8)]
+    assert look["behind most"] == behind and look["left most"] == [place - 4 for place in behind]
+    assert HouseTalk().looked_at(talk, repeat(("bed", "sofa"), np.random.default_rng(0))) == []
 
 
 def test_nothing_is_asked_twice_or_told_by_another_question(task):

@@ -1,11 +1,12 @@
 """A picture of what memory does in talks: where it looked for the last questions, and what was said.
 
 A row shows the image of a talk, then for some of its questions the image as bright as what was paid to it, mean over
-the latents of the memory that was called. Of grids, the cells that hold the answer have a frame.
+the latents of the memory that was called. The parts of the image that hold the answer have a frame.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from dualsight.data.files import replacing
-from dualsight.data.gridtalk import GridTalk
 from dualsight.data.talks import ANSWER, ASKED, Sentence, Talk, TalkTask
 from dualsight.inference.plan import INK, PAPER, RIGHT, WRONG, font
 from dualsight.types import Frame
@@ -59,8 +59,7 @@ def talk_sheet(
             left, sentence = GAP + column * (TILE + GAP), talk.sentences[index]
             one = played[row * count + index]
             sheet.paste(_large(_lit(talk.image, looks.get((row, index)))), (left, top))
-            if isinstance(task, GridTalk):
-                _frame(pen, task, sentence, left, top)
+            _frame(pen, task.looked_at(talk, sentence), task.shown[-1], left, top)
             pen.text((left, top + TILE + 4), f"{index + 1}. {_question(sentence)}?", INK, font(13))
             said, color = _answer(one, sentence), RIGHT if one.right else WRONG
             pen.text((left, top + TILE + 21), said, color, font(13))
@@ -100,9 +99,10 @@ def _lit(image: Frame, look: Tensor | None) -> Frame:
     return (light.repeat(scale, 0).repeat(scale, 1)[..., None] * image).astype(np.uint8)
 
 
-def _frame(pen: ImageDraw.ImageDraw, task: GridTalk, sentence: Sentence, left: int, top: int) -> None:
-    """Around each cell in which the answer is."""
-    cell = TILE / task.size
-    for place in task.looked_at(sentence):
-        x, y = left + place % task.size * cell, top + place // task.size * cell
-        pen.rectangle((x, y, x + cell - 1, y + cell - 1), outline="white", width=2)
+def _frame(pen: ImageDraw.ImageDraw, places: Sequence[int], parts: int, left: int, top: int) -> None:
+    """Around each part in which the answer is, of so many of the image."""
+    side = math.isqrt(parts)
+    size = TILE / side
+    for place in places:
+        x, y = left + place % side * size, top + place // side * size
+        pen.rectangle((x, y, x + size - 1, y + size - 1), outline="white", width=2)

@@ -107,8 +107,7 @@ class GridTalk:
             said.append(ask(kind, int(order[number]), grid, self, rng))
         return Talk(render(grid, self.size, rng), grid, tuple(said))
 
-    def looked_at(self, sentence: Sentence) -> list[int]:
-        """The cells in which its answer is."""
+    def looked_at(self, talk: Talk, sentence: Sentence) -> list[int]:
         if sentence.type == "count":
             first = sentence.subject // self.size * self.size
             return list(range(first, first + self.size))

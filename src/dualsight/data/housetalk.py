@@ -166,6 +166,15 @@ class HouseTalk:
         colors = [1 + COLORS.index(thing.color) if thing and thing.color else 0 for thing in things]
         return np.stack([kinds, colors, range(PARTS)], -1)
 
+    def looked_at(self, talk: Talk, sentence: Sentence) -> list[int]:
+        """The things that are named, or all of the view."""
+        if sentence.type == "largest":
+            first = DIRECTIONS.index(sentence.words[1])
+            return [n for n in range(PARTS) if _view(n) == first]
+        named = sentence.words[1 : ASKED - 1] if sentence.subject >= 0 else ()
+        things = talk.content.things
+        return [n for n, part in enumerate(talk.content.parts) if part >= 0 and _word(things[part].category) in named]
+
     def answer_about(self, other: Talk, sentence: Sentence) -> str:
         """Empty where that picture has no such question."""
         if sentence.subject < 0:
@@ -174,6 +183,12 @@ class HouseTalk:
             return "nowhere"
         same = (q for q in questions(other.content) if q.words[:ASKED] == sentence.words[:ASKED])
         return next((q.words[ANSWER] for q in same), "")
+
+
+def _view(part: int) -> int:
+    """Which of the four views it is in."""
+    side = math.isqrt(PARTS)
+    return part // side // (side // 2) * 2 + part % side // (side // 2)
 
 
 def faced(around: Around, quarters: int) -> Around:

@@ -96,6 +96,10 @@ class TalkTask(Protocol):
         """Those of an image's parts, (parts, features), row by row."""
         ...
 
+    def looked_at(self, talk: Talk, sentence: Sentence) -> list[int]:
+        """The parts of the image in which the answer is; none for words."""
+        ...
+
     def answer_about(self, other: Talk, sentence: Sentence) -> str:
         """What would be right if the picture were that of another talk."""
         ...

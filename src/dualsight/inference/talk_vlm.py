@@ -52,10 +52,7 @@ class PolicyConfig:
     """Of grids whose cells are visual tokens. It begins with what released VLMs bring along. Names of cells and the
     embeddings of positions are the same codes of places (`place_codes`), as words of a pre-trained model know what they
     have in common, read or said: to find one of 36 cells is learnt once for all names, and so is to tell from hidden
-    states which one is asked about. A row's name is the mean of its cells'. Visual tokens are taught to show what is in
-    their cells, and which, as an encoder has learnt before. And where the image is shown once more, it is in any number
-    of its tokens, as images amid a text have: of one number only, what was asked is found behind it by counting, and
-    behind four latents it is not."""
+    states which one is asked about. A row's name is the mean of its cells'."""
     interleaved: float | None = None
     """Share of the delimiters of its pre-training behind which the image stood once more: what is true of a policy that
     met visual tokens amid a text need not be of one that never did. None before it is trained, and in older files."""
@@ -73,7 +70,9 @@ class PolicyConfig:
     @property
     def lessons(self) -> tuple[int, ...]:
         """Classes of what each visual token is taught to show by itself, as the encoders of released VLMs have learnt
-        before; see `TalkTask.shown`. Nothing where nine cells are all there is."""
+        before; see `TalkTask.shown`. Nothing where nine cells are all there is. Where there is more, the image that is
+        shown once more is so in any number of its tokens, as images amid a text are: of one number only, what was asked
+        is found behind it by counting, and behind four latents it is not."""
         return self.task.shown if self.placed or isinstance(self.task, HouseTalk) else ()
 
     @property

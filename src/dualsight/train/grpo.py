@@ -114,11 +114,14 @@ class GRPO:
 
 
 def run_of(stage: str, out: Path, steps: int, processes: int = 1, **changes: Any) -> Run:
-    """The paper's settings of a stage, 8 prompts to a step in all processes together; ``changes`` replace them."""
+    """The paper's settings of a stage, 8 prompts to a step in all processes together; ``changes`` replace them. Weights
+    do not decay: what says <short> is fitted to logits (`VisMem.fit_calls`), and where it shrinks, calls get rarer."""
     if 8 % processes and "batch" not in changes:
         raise ValueError(f"8 prompts do not divide among {processes} processes: say batch=, prompts of one process")
     learning_rate, warmup = {"memory": (5e-5, 0.2), "invocation": (1e-5, 0.1)}[stage]
-    run = Run(out, steps, learning_rate=learning_rate, batch=8 // processes, warmup=warmup, log_every=1)
+    run = Run(
+        out, steps, learning_rate=learning_rate, batch=8 // processes, warmup=warmup, weight_decay=0.0, log_every=1
+    )
     return replace(run, **changes)
 
 

@@ -41,10 +41,12 @@ class PolicyTalks(Dataset):
     which have rows that lean to a colour. Questions that it is not ``taught`` are asked with the others; of these it
     learns how a sentence goes on, but not the answer. In the end every other talk is as long as the image is in reach.
 
-    Wherever a placed policy meets the image once more, it is in any number of its tokens. In the end these are as often
-    few as many, half of the times begin with those that are asked about, as a cut-out does, and half of the talks begin
-    behind the image, so that there is nothing else to look at: a policy for which the whole image was always in reach
-    as well learns to pass over a few tokens amid a text, not to read them.
+    Wherever a policy whose tokens are taught (`PolicyConfig.lessons`) meets the image once more, it is in any number of
+    these. In the end they are as often few as many, half of the times begin with those that are asked about, as a
+    cut-out does, and half of the talks begin behind the image, so that there is nothing else to look at: a policy for
+    which the whole image was always in reach as well learns to pass over a few tokens amid a text, not to read them.
+
+    A picture is in a batch once, however often it is shown: ``order`` and ``kept`` have a row for each time.
 
     Args:
         interleaved: share of the delimiters behind which the image is shown once more.
@@ -87,21 +89,22 @@ class PolicyTalks(Dataset):
         sentences = self.most if last and rng.random() < 0.5 else 3
         talks = [task.sample(sentences, rng, among=among) for _ in range(self.batch)]
         again = {number: self.visual_tokens for number in range(sentences) if rng.random() < self.interleaved}
-        cut = placed and last
+        partly = len(self.make.config.lessons) > 0
+        cut = partly and last
         behind = cut and len(again) > 0 and rng.random() < 0.5
         if cut:
             again = {number: round(self.visual_tokens ** rng.random()) for number in again}
-        elif placed:
+        elif partly:
             again = {number: int(rng.integers(1, self.visual_tokens + 1)) for number in again}
         batch = self.make(talks, rng, again)
         answers = batch.pop("answers")
         told = torch.tensor([[sentence.type in taught for sentence in talk.sentences] for talk in talks])
         batch["labels"][:, answers - 1] = batch["labels"][:, answers - 1].where(told, IGNORE)
         batch["kept"] = torch.tensor([self.visual_tokens, *again.values()]).repeat(self.batch)
-        if self.make.config.lessons:
-            shown = np.stack([task.shown_in(talk) for talk in talks])
-            batch["shown"] = torch.from_numpy(shown).repeat_interleave(len(batch["pixel_values"]) // self.batch, 0)
-        places = rng.permuted(np.tile(np.arange(self.visual_tokens), (len(batch["pixel_values"]), 1)), axis=1)
+        batch["pixel_values"] = batch["pixel_values"][:: 1 + len(again)]
+        if partly:
+            batch["shown"] = torch.from_numpy(np.stack([task.shown_in(talk) for talk in talks]))
+        places = rng.permuted(np.tile(np.arange(self.visual_tokens), (len(batch["kept"]), 1)), axis=1)
         if cut:
             self._cut_out(places.reshape(self.batch, -1, self.visual_tokens)[:, 1:], talks, [*again], rng)
         batch["order"] = torch.from_numpy(places)
@@ -111,11 +114,10 @@ class PolicyTalks(Dataset):
         self, places: NDArray[np.int64], talks: Sequence[Talk], shown: Sequence[int], rng: np.random.Generator
     ) -> None:
         """Let half of the images amid a text, (talks, images, places), begin with what is asked there."""
-        assert isinstance(self.task, GridTalk)
         for talk, images in zip(talks, places, strict=True):
             for number, image in zip(shown, images, strict=True):
                 if rng.random() < 0.5:
-                    asked = np.isin(image, self.task.looked_at(talk.sentences[number]))
+                    asked = np.isin(image, self.task.looked_at(talk, talk.sentences[number]))
                     image[:] = image[np.argsort(~asked, kind="stable")]
 
 
@@ -127,8 +129,8 @@ def _behind_the_image(batch: dict[str, Tensor], length: int, images: int) -> dic
         images: of a talk.
     """
     later = torch.arange(len(batch["kept"])) % images > 0
-    text = ("input_ids", "attention_mask", "labels")
-    return {name: value[:, length:] if name in text else value[later] for name, value in batch.items()}
+    text = {name: batch[name][:, length:] for name in ("input_ids", "attention_mask", "labels")}
+    return batch | text | {name: batch[name][later] for name in ("order", "kept")}
 
 
 class PolicyTraining(nn.Module):
@@ -165,6 +167,7 @@ class PolicyTraining(nn.Module):
                 F.cross_entropy(head(seen).mT, what) for head, what in zip(self.heads, shown.unbind(-1), strict=True)
             ]
             told["shown_loss"] = torch.stack(losses).mean()
+        seen = seen.repeat_interleave(len(order) // len(seen), 0)
         seen = seen.take_along_dim(order[..., None], 1)[torch.arange(seen.shape[1], device=seen.device) < kept[:, None]]
         embedded = model.get_input_embeddings()(input_ids)
         embedded = embedded.masked_scatter((input_ids == MARK["<seen>"])[..., None], seen.to(embedded.dtype))
