@@ -111,7 +111,7 @@ def test_one_who_turns_sees_the_same_views_elsewhere():
 def test_what_fills_the_parts_of_a_picture():
     parts = (0, 5, *(-1,) * 62)
     shown = HouseTalk().shown_in(Talk(IMAGE, Around(IMAGE, AROUND.things, parts), ()))
-    assert shown.shape == (64, 3) and (shown < HouseTalk.shown).all() and shown[:, 2].tolist() == list(range(64))
+    assert shown.shape == (64, 4) and (shown < HouseTalk.shown).all() and shown[:, 3].tolist() == list(range(64))
     assert shown[:3, :2].tolist() == [
         [1 + CATEGORIES.index("bed"), 1 + COLORS.index("red")],
         [1 + CATEGORIES.index("vase"), 1 + COLORS.index("pink")],

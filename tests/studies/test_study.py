@@ -3,13 +3,14 @@
 import importlib
 import json
 import pkgutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 import dualsight.studies
 from dualsight.bench.provenance import DifferentRun, weights_sha256
+from dualsight.bench.scores import score
 from dualsight.data.rooms import RoomPicture, write_rooms
 from dualsight.studies import study as module
 from dualsight.studies.study import (
@@ -68,6 +69,36 @@ def test_the_error_of_a_score():
     score = {"score": 75.0, "low": 0, "high": 0, "right": 75, "count": 100}
     assert Figure.of(score) == Figure(75.0, pytest.approx(100 * (0.75 * 0.25 / 100) ** 0.5))
     assert Figure.of(score | {"score": 100.0, "right": 100}).error == pytest.approx(1.0), "never quite certain"
+
+
+def test_what_is_hard_for_both_does_not_count():
+    """Arms that were asked the same are compared talk by talk: by hand, and against what other talks would say."""
+    a, b = Figure.by_talk([(3, 4), (0, 4), (2, 2)]), Figure.by_talk([(2, 4), (0, 4), (2, 2)])
+    assert (a.value, b.value) == (50.0, 40.0) and a.error == Figure.of(score(5, 10)).error
+    spread = [1 - 0.4, 0 - 0.4, 0 - 0.2]
+    assert a.variance_of_difference(b) == pytest.approx(1e4 * 3 / 2 * sum(s * s for s in spread) / 100)
+    assert a.variance_of_difference(a) == 0.0
+    result = verdict(Claim("text", "a", "b", "all", margin=1), [a], [a])
+    assert (result["verdict"], result["low"], result["high"]) == ("held", 0.0, 0.0)
+    apart = a.error**2 + b.error**2
+    for other in (replace(b, talks=()), replace(b, talks=((2, 5), (0, 3), (2, 2)))):
+        assert a.variance_of_difference(other) == pytest.approx(apart), "asked something else"
+    rng = np.random.default_rng(0)
+    hard = rng.random((4000, 20, 1)) < 0.5  # a talk that is hard is so for both
+    right = np.where(hard, rng.random((4000, 20, 2)) < 0.2, rng.random((4000, 20, 2)) < 0.9).astype(int)
+    found = [
+        (ours.value - theirs.value, ours.variance_of_difference(theirs))
+        for of in 4 * right[:1000].reshape(1000, 20, 2)
+        for ours, theirs in [(Figure.by_talk([(n, 8) for n in of[:, 0]]), Figure.by_talk([(n, 8) for n in of[:, 1]]))]
+    ]
+    differences, variances = np.array(found).T
+    assert variances.mean() == pytest.approx(differences.var(), rel=0.1), "the spread of many such studies"
+
+
+def test_figures_come_back_from_json():
+    figure = Figure.by_talk([(1, 2), (3, 3)])
+    assert Figure.read(json.loads(json.dumps(asdict(figure)))) == figure
+    assert Figure.read({"value": 1.0, "error": 2.0}) == Figure(1.0, 2.0)
 
 
 MINIATURE = Study(

@@ -149,6 +149,6 @@ def test_visual_tokens_of_houses_learn_to_show_what_fills_them(tmp_path):
     write_views(tmp_path / "views-000000.safetensors", pictures)
     config = replace(HOUSE, task=with_views(HOUSE.task, tmp_path), vision_layers=1)
     batch = PolicyTalks(config, 4, 10, 0)[0]
-    assert batch["shown"].shape == (4, 64, 3) and batch["shown"][..., 0].unique().numel() == 3
+    assert batch["shown"].shape == (4, 64, 4) and batch["shown"][..., 0].unique().numel() == 3
     losses = learn(PolicyTraining(new_policy(config), config.lessons), batch, 30, 3e-3)
     assert losses[-1]["shown_loss"] < 0.5 * losses[0]["shown_loss"]

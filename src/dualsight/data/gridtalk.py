@@ -97,6 +97,11 @@ class GridTalk:
         """How many colours, bars and dots a cell can have, and places."""
         return self.colors, len(BARS), 2, self.cells
 
+    @property
+    def shown_words(self) -> tuple[tuple[str, ...], ...]:
+        """A policy learns by itself which words go with what it sees."""
+        return ((),) * len(self.shown)
+
     def sample(self, sentences: int, rng: np.random.Generator, types: Sequence[str] = (), among: int = 0) -> Talk:
         """A grid, its image and questions about it; see `TalkTask.sample`."""
         grid, among = sample_grid(self, rng), among or self.cells

@@ -122,8 +122,11 @@ class HouseTalk:
     vocabulary: ClassVar[tuple[str, ...]] = VOCABULARY
     subjects: ClassVar[int] = 36
     """Most pictures give fewer; words fill up."""
-    shown: ClassVar[tuple[int, ...]] = (1 + len(CATEGORIES), 1 + len(COLORS), PARTS)
-    """How many things and colours, none among them, can fill a part, and places."""
+    shown: ClassVar[tuple[int, ...]] = (1 + len(CATEGORIES), 1 + len(COLORS), 1 + len(DIRECTIONS), PARTS)
+    """How many things and colours can fill a part, how many views it can be in, none first, and places."""
+    shown_words: ClassVar[tuple[tuple[str, ...], ...]] = (
+        tuple(category.replace(" ", "_") for category in CATEGORIES), COLORS, DIRECTIONS, (),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_types(self.types, TYPES)
@@ -150,7 +153,7 @@ class HouseTalk:
         if types:  # those first that are wanted
             open_.sort(key=lambda one: one.type not in types)
         asked: list[Sentence] = []
-        texts = sentences // len(self.types) if "text" in self.types and not types else 0
+        texts = int(rng.binomial(sentences, 1 / len(self.types))) if "text" in self.types and not types else 0
         while open_ and len(asked) < sentences - texts:
             asked.append(open_.pop(0))
             open_ = [one for one in open_ if not _same(one, asked[-1])]
@@ -164,7 +167,7 @@ class HouseTalk:
         things = [around.things[part] if part >= 0 else None for part in around.parts]
         kinds = [1 + CATEGORIES.index(thing.category) if thing else 0 for thing in things]
         colors = [1 + COLORS.index(thing.color) if thing and thing.color else 0 for thing in things]
-        return np.stack([kinds, colors, range(PARTS)], -1)
+        return np.stack([kinds, colors, [1 + _view(part) for part in range(PARTS)], range(PARTS)], -1)
 
     def looked_at(self, talk: Talk, sentence: Sentence) -> list[int]:
         """The things that are named, or all of the view."""

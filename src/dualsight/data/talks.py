@@ -92,6 +92,11 @@ class TalkTask(Protocol):
         """Classes of each of the features that a part of an image can have; the last is where it is."""
         ...
 
+    @property
+    def shown_words(self) -> tuple[tuple[str, ...], ...]:
+        """What the last of these classes are called in talks; nothing where they have no names."""
+        ...
+
     def shown_in(self, talk: Talk) -> NDArray[np.int64]:
         """Those of an image's parts, (parts, features), row by row."""
         ...

@@ -68,12 +68,19 @@ class PolicyConfig:
         return (self.task.side // PATCH // self.merge) ** 2
 
     @property
-    def lessons(self) -> tuple[int, ...]:
-        """Classes of what each visual token is taught to show by itself, as the encoders of released VLMs have learnt
-        before; see `TalkTask.shown`. Nothing where nine cells are all there is. Where there is more, the image that is
-        shown once more is so in any number of its tokens, as images amid a text are: of one number only, what was asked
-        is found behind it by counting, and behind four latents it is not."""
-        return self.task.shown if self.placed or isinstance(self.task, HouseTalk) else ()
+    def lessons(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """What each visual token is taught to show by itself, as the encoders of released VLMs have learnt before: of
+        each feature the number of classes, and the ids of the words for the last of them; see `TalkTask.shown`. What
+        has a word is taught in the words' own embeddings, as tokens of released VLMs are.
+
+        Nothing where nine cells are all there is. Where there is more, the image that is shown once more is so in any
+        number of its tokens, as images amid a text are: of one number only, what was asked is found behind it by
+        counting, and behind four latents it is not.
+        """
+        if not (self.placed or isinstance(self.task, HouseTalk)):
+            return ()
+        words = (tuple(self.index[word] for word in names) for names in self.task.shown_words)
+        return tuple(zip(self.task.shown, words, strict=True))
 
     @property
     def image(self) -> list[int]:
@@ -137,6 +144,9 @@ def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGen
     # language model would count them instead, and could not read one that stands anywhere else.
     positions = vlm.model.vision_tower.embeddings.position_embeddings
     torch.nn.init.normal_(positions, std=POSITIONS)
+    if isinstance(config.task, HouseTalk):  # words are said as they are read, to begin with
+        with torch.no_grad():
+            vlm.get_output_embeddings().weight.copy_(vlm.get_input_embeddings().weight)
     if config.placed:
         assert isinstance(config.task, GridTalk)
         codes = place_codes(config.task.size)

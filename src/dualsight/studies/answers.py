@@ -118,7 +118,7 @@ def play(
                 found = ask(memory, mode, seed)
                 write_json(path, {measure: asdict(Figure.of(of)) for measure, of in found.items()})
             for measure, figure in json.loads(path.read_text(encoding="utf-8")).items():
-                rows[arm].setdefault(measure, []).append(Figure(**figure))
+                rows[arm].setdefault(measure, []).append(Figure.read(figure))
     return conclude(study, out, rows, {"seeds": list(seeds), **settings})
 
 

@@ -25,7 +25,6 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
 from dualsight.bench.provenance import weights_sha256
-from dualsight.bench.scores import score
 from dualsight.bench.talks import Played, play_all
 from dualsight.checkpoints.vismem import load_memory
 from dualsight.data.files import write_json
@@ -33,7 +32,7 @@ from dualsight.data.gridtalk import GridTalk
 from dualsight.data.talks import MARK
 from dualsight.inference.talk_vlm import FULL, MEMORY, SMALL, PolicyConfig, TalkBatch, load_policy
 from dualsight.models.vismem import VisMem
-from dualsight.studies.memory import TUNED, described, matched_rank, policy_of, reward
+from dualsight.studies.memory import TUNED, described, matched_rank, policy_of, reward, share_of
 from dualsight.studies.study import Claim, Figure, Study, check_settings, conclude, kept
 from dualsight.train.talk_memory import memory_run, tune, warm_start_around
 from dualsight.train.trainer import Run
@@ -116,7 +115,7 @@ def run(
             lessons = json.loads(path.read_text(encoding="utf-8"))["lessons"]
             course.setdefault(way, []).append(lessons)
             for measure, figure in lessons[-1].items():
-                rows.setdefault(way, {name: [] for name in MEASURES})[measure].append(Figure(**figure))
+                rows.setdefault(way, {name: [] for name in MEASURES})[measure].append(Figure.read(figure))
     settings = {"policy": described(policy), "seeds": list(seeds), "budget": asdict(budget)}
     return conclude(STUDY, out, rows, settings, {"course": course})
 
@@ -185,11 +184,11 @@ def _asked(policy: Path, learner: Learner, seed: int, talks: int) -> dict[str, d
         task = replace(config, task=replace(config.task, types=types))
         return play_all(memory, task, learner.mode, 1000 + seed, talks)
 
-    early = [one.right for one in played(config.taught) if not one.late]
-    late = [one.right for one in played(learner.lessons) if one.late]
+    early = [one for one in played(config.taught) if not one.late]
+    late = [one for one in played(learner.lessons) if one.late]
     figures = {
-        "taught": Figure.of(score(sum(early), len(early))),
-        "lessons": Figure.of(score(sum(late), len(late))),
+        "taught": share_of(early),
+        "lessons": share_of(late),
         "alike": Figure(min(learner.alike, _alike(before, _logits(vlm, config, seed))), 0.0),
     }
     return {name: asdict(figure) for name, figure in figures.items()}

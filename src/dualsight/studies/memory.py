@@ -234,7 +234,7 @@ def run(
             curves.setdefault(arm, []).append(found["by_index"])
             for row, columns in found["rows"].items():
                 for column, figure in columns.items():
-                    rows.setdefault(row, {}).setdefault(column, []).append(Figure(**figure))
+                    rows.setdefault(row, {}).setdefault(column, []).append(Figure.read(figure))
     best = _derive(rows, len(seeds))
     further = {
         "parameters": _parameters(policy),
@@ -412,10 +412,17 @@ def _by_group(
 ) -> dict[str, dict]:
     found = {}
     for group, belongs in groups.items():
-        those = [holds(one) for one in played if belongs(one)]
-        if those:
-            found[group] = asdict(Figure.of(score(sum(those), len(those))))
+        if those := [one for one in played if belongs(one)]:
+            found[group] = asdict(share_of(those, holds))
     return found
+
+
+def share_of(played: Sequence[Played], holds: Callable[[Played], bool] = lambda one: one.right) -> Figure:
+    """Of some questions, at least one."""
+    talks: dict[int, list[bool]] = {}
+    for one in played:
+        talks.setdefault(one.talk, []).append(holds(one))
+    return Figure.by_talk([(sum(those), len(those)) for _, those in sorted(talks.items())])
 
 
 def _mean(figures: Sequence[Figure]) -> Figure:

@@ -7,7 +7,11 @@ as its table would mix figures of both (`check_settings`).
 
 A claim compares two arms in one figure. With d the mean over seeds of (better - worse), and its 95 % interval
 
-    d +- max(1.96 sqrt(sum of the figures' variances) / seeds,  half the range of d over the seeds)
+    d +- max(1.96 sqrt(sum of the seeds' variances) / seeds,  half the range of d over the seeds)
+
+The variance of a seed's difference is the sum of those of its two figures. Where both arms were asked the same of the
+same talks, r and r' right of n in each, it is that of the talks' differences, T / (T - 1) sum (r - r' - d n)^2 /
+(sum n)^2: what is hard for both does not count.
 
 a claim of a difference *held* where the interval lies above ``-margin``, *did not hold* where it lies below; a claim
 of likeness held where the interval lies within ``+-margin``, did not hold where it lies outside. Else it is
@@ -30,7 +34,7 @@ from rich.console import Console
 from dualsight.bench import generation, understanding
 from dualsight.bench.janus import answering
 from dualsight.bench.provenance import DifferentRun, claim, sha256, weights_sha256
-from dualsight.bench.scores import Score
+from dualsight.bench.scores import Score, score
 from dualsight.checkpoints.janus import from_pretrained
 from dualsight.data import rows
 from dualsight.data.files import replacing, write_json
@@ -138,11 +142,34 @@ class Figure:
 
     value: float
     error: float
+    talks: tuple[tuple[int, int], ...] = ()
+    """Of a share: right, and of how many, in each talk that was drawn, in the order of drawing."""
 
     @classmethod
-    def of(cls, score: Score) -> Figure:
-        share = score["right"] / score["count"]
-        return cls(score["score"], 100 * math.sqrt(max(share * (1 - share), 1 / score["count"]) / score["count"]))
+    def by_talk(cls, talks: Sequence[tuple[int, int]]) -> Figure:
+        """The share of all talks together."""
+        right, count = (sum(numbers) for numbers in zip(*talks, strict=True))
+        return replace(cls.of(score(right, count)), talks=tuple(talks))
+
+    @classmethod
+    def read(cls, kept: Mapping[str, Any]) -> Figure:
+        """Back from JSON."""
+        return cls(kept["value"], kept["error"], tuple((right, count) for right, count in kept.get("talks", ())))
+
+    def variance_of_difference(self, other: Figure) -> float:
+        """Of ``self - other``, see above."""
+        if not self.talks or [count for _, count in self.talks] != [count for _, count in other.talks]:
+            return self.error**2 + other.error**2
+        counts = np.array([count for _, count in self.talks])
+        lead = np.array([ours - theirs for (ours, _), (theirs, _) in zip(self.talks, other.talks, strict=True)])
+        spread = lead - lead.sum() / counts.sum() * counts
+        talks = len(counts)
+        return float(100**2 * talks / max(1, talks - 1) * np.square(spread).sum() / counts.sum() ** 2)
+
+    @classmethod
+    def of(cls, found: Score) -> Figure:
+        share = found["right"] / found["count"]
+        return cls(found["score"], 100 * math.sqrt(max(share * (1 - share), 1 / found["count"]) / found["count"]))
 
 
 def verdict(claim: Claim, better: Sequence[Figure], worse: Sequence[Figure]) -> dict:
@@ -153,7 +180,8 @@ def verdict(claim: Claim, better: Sequence[Figure], worse: Sequence[Figure]) -> 
     """
     differences = [a.value - b.value for a, b in zip(better, worse, strict=True)]
     mean = sum(differences) / len(differences)
-    chance = 1.96 * math.sqrt(sum(f.error**2 for f in (*better, *worse))) / len(differences)
+    variances = [a.variance_of_difference(b) for a, b in zip(better, worse, strict=True)]
+    chance = 1.96 * math.sqrt(sum(variances)) / len(differences)
     half = max(chance, (max(differences) - min(differences)) / 2)
     low, high = mean - half, mean + half
     if claim.alike:
@@ -253,7 +281,7 @@ def conclude(
         **settings,
         **further,
         "figures": {
-            name: {m: [asdict(figure) for figure in values] for m, values in row.items() if values}
+            name: {m: [{"value": f.value, "error": f.error} for f in values] for m, values in row.items() if values}
             for name, row in figures.items()
         },
         "claims": verdicts,
@@ -308,7 +336,7 @@ def kept(path: Path, measure: Callable[..., Figure], *given: Any) -> Figure:
     """``measure(*given)``, measured once and read from ``path`` after that."""
     if not path.exists():
         write_json(path, asdict(measure(*given)))
-    return Figure(**json.loads(path.read_text(encoding="utf-8")))
+    return Figure.read(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _measure(measure: Measure, model: Path, arm: Arm, seed: int, budget: Budget, rooms: Path) -> Figure:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -140,14 +140,16 @@ class PolicyTraining(nn.Module):
     model that counts tokens instead cannot read a few of them that stand elsewhere, which is what memory is.
 
     Args:
-        shown: what a visual token is taught to show by itself, as encoders of released VLMs have learnt before: the
-            number of classes of each feature.
+        lessons: what a visual token is taught to show by itself (`PolicyConfig.lessons`). Of each feature a linear head
+            tells the classes without words; the score of a class with a word is the token's product with the word's
+            embedding, of root mean square 1.
     """
 
-    def __init__(self, vlm: InternVLForConditionalGeneration, shown: Sequence[int] = ()):
+    def __init__(self, vlm: InternVLForConditionalGeneration, lessons: Sequence[tuple[int, tuple[int, ...]]] = ()):
         super().__init__()
-        self.vlm = vlm
-        self.heads = nn.ModuleList(nn.Linear(vlm.lm_head.in_features, classes) for classes in shown)
+        self.vlm, self.words = vlm, [words for _, words in lessons]
+        width = vlm.lm_head.in_features
+        self.heads = nn.ModuleList(nn.Linear(width, classes - len(words)) for classes, words in lessons)
 
     def forward(
         self,
@@ -164,7 +166,7 @@ class PolicyTraining(nn.Module):
         told = {}
         if shown is not None:
             losses = [
-                F.cross_entropy(head(seen).mT, what) for head, what in zip(self.heads, shown.unbind(-1), strict=True)
+                F.cross_entropy(self._scores(feature, seen).mT, what) for feature, what in enumerate(shown.unbind(-1))
             ]
             told["shown_loss"] = torch.stack(losses).mean()
         seen = seen.repeat_interleave(len(order) // len(seen), 0)
@@ -176,6 +178,13 @@ class PolicyTraining(nn.Module):
         logits, targets = self.vlm.lm_head(hidden[learnt]), labels[learnt]
         right = (logits.argmax(-1) == targets).float().mean()
         return {"loss": F.cross_entropy(logits, targets) + sum(told.values()), **told, "right": right}
+
+    def _scores(self, feature: int, seen: Tensor) -> Tensor:
+        """(images, V, classes) of what visual tokens show."""
+        table = cast(nn.Embedding, self.vlm.get_input_embeddings()).weight
+        codes = table[list(self.words[feature])]
+        codes = codes / codes.square().mean(-1, keepdim=True).sqrt()
+        return torch.cat([self.heads[feature](seen), seen @ codes.mT], -1)
 
 
 def steps_of(config: PolicyConfig) -> int:
