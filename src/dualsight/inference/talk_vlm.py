@@ -144,9 +144,13 @@ def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGen
     # language model would count them instead, and could not read one that stands anywhere else.
     positions = vlm.model.vision_tower.embeddings.position_embeddings
     torch.nn.init.normal_(positions, std=POSITIONS)
+    read, said = (
+        cast(torch.nn.Embedding | torch.nn.Linear, table).weight
+        for table in (vlm.get_input_embeddings(), vlm.get_output_embeddings())
+    )
     if isinstance(config.task, HouseTalk):  # words are said as they are read, to begin with
         with torch.no_grad():
-            vlm.get_output_embeddings().weight.copy_(vlm.get_input_embeddings().weight)
+            said.copy_(read)
     if config.placed:
         assert isinstance(config.task, GridTalk)
         codes = place_codes(config.task.size)
@@ -156,8 +160,7 @@ def new_policy(config: PolicyConfig, seed: int = 0) -> InternVLForConditionalGen
         with torch.no_grad():
             positions[0, -len(codes) :] = POSITIONS * _spread(codes, positions.shape[-1])
             named = _spread(torch.cat([codes, rows]), config.width)
-            for table in (vlm.get_input_embeddings(), vlm.get_output_embeddings()):  # read or said
-                words = cast(torch.nn.Embedding | torch.nn.Linear, table).weight
+            for words in (read, said):
                 words[names] = words.std() * named
     return vlm
 
