@@ -28,7 +28,7 @@ def policy(
         out: checkpoints, and the model at the end. The same command resumes.
         size: small is a grid of nine cells of which only colours are asked; house talks about pictures of houses.
         data: these pictures, the folder of `data views`.
-        steps: of the optimiser; 4000 for size full, 1200 for others.
+        steps: of the optimiser; 1200 for size small, 4000 for others.
         batch: talks per step and process.
         learning_rate: its peak.
         interleaved: share of questions behind which the image is shown once more.

@@ -189,7 +189,7 @@ class PolicyTraining(nn.Module):
 
 def steps_of(config: PolicyConfig) -> int:
     """Steps that such a policy needs, in batches of 64."""
-    return 4000 if config.placed else 1200
+    return 4000 if config.lessons else 1200
 
 
 def policy_run(out: Path, steps: int, **changes: Any) -> Run:
