@@ -164,6 +164,70 @@ def test_a_warm_start_writes_what_can_be_read(tmp_path):
             torch.testing.assert_close(again.state_dict()[name], tensor)
 
 
+def without_image(text, answer):
+    ids = torch.tensor([text])
+    return {"inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, "prompt": str(text), "answer": answer}
+
+
+@pytest.mark.parametrize("lesson", [0.0, 1.0])
+def test_rows_without_an_image_are_learnt_through_long_memories(tmp_path, lesson):
+    memory = remember("qwen2_5_vl")
+    plain = [without_image([7, 9, 5], "a"), without_image([8, 5], "b")]
+    mixed = [*plain, *rows("qwen2_5_vl", memory.vlm)]
+    plan = Sequences(memory, mixed, SAID.__getitem__, 5, 1, 0)
+    calls = [memory.tokens.kind(int(row[memory.tokens.calls(row)][0])) for row in
+             plan.batch(range(5), np.random.default_rng(0), "short")["input_ids"]]  # fmt: skip
+    assert calls == ["long", "long", "short", "short", "short"]
+    warm_start(memory, mixed, SAID.__getitem__, Run(tmp_path, 3, batch=5), lesson=lesson)
+    assert all(tensor.isfinite().all() for tensor in memory.state_dict().values())
+    assert memory.builder.whiten_v.mean.abs().sum() > 0 and memory.constant["short"].abs().sum() > 0
+
+
+def test_a_row_without_an_image_is_named_where_there_are_only_short_memories():
+    memory = remember("qwen2_5_vl")
+    plan = Sequences(memory, [without_image([7, 9, 5], "a")], SAID.__getitem__, 1, 1, 0, ("short",))
+    with pytest.raises(ValueError, match=r"'\[7, 9, 5\]' shows no image, and a short memory looks at one"):
+        plan[0]
+
+
+def test_whitening_is_fitted_where_there_are_images(tmp_path):
+    """Though the file begins with text; and where there are none at all, it stays what it is."""
+    memory = remember("qwen2_5_vl")
+    plain = [without_image([7, 9, 5], "a")] * 40
+    warm_start(memory, [*plain, *rows("qwen2_5_vl", memory.vlm)], SAID.__getitem__, Run(tmp_path / "a", 1, batch=2),
+               ("long",))  # fmt: skip
+    assert memory.builder.whiten_v.mean.abs().sum() > 0
+    blind = remember("qwen2_5_vl")
+    warm_start(blind, plain, SAID.__getitem__, Run(tmp_path / "b", 1, batch=2), ("long",), lesson=1.0)
+    assert torch.equal(blind.builder.whiten_v.matrix, torch.eye(len(blind.builder.whiten_v.matrix)))
+    assert all(tensor.isfinite().all() for tensor in blind.state_dict().values())
+
+
+def test_a_memory_around_a_vlm_of_half_precision_is_trained(tmp_path):
+    """As far as one in 32 bits: at this rate, a step of bfloat16 itself would be rounded off in most weights."""
+    moved = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        memory = VisMem(tiny_vlm("qwen2_5_vl").to(dtype), DELIMITERS, CONFIG)
+        before = {name: parameter.detach().clone() for name, parameter in memory.named_parameters()}
+        run = Run(tmp_path / str(dtype), 12, batch=3, learning_rate=1e-3, weight_decay=0.0)
+        warm_start(memory, rows("qwen2_5_vl", memory.vlm), SAID.__getitem__, run)
+        moved[dtype] = {
+            name: (p.detach() - before[name]).float().abs().mean().item() for name, p in memory.named_parameters()
+        }
+    for name in ("builder.start", "short.slots.start", "long.slots.start"):
+        assert moved[torch.bfloat16][name] > 0.5 * moved[torch.float32][name], name
+
+
+def test_parameters_that_a_batch_does_not_use_have_gradients_of_their_own():
+    """One tensor for all would be what accumulating, or averaging over processes, writes into for all of them."""
+    memory = remember("internvl")
+    plan = sequences(memory, "internvl", kinds=("long",))
+    MemorySft(memory)(**plan.batch([0, 1, 2], np.random.default_rng(0), "long"))["loss"].backward()
+    found = [p.grad for p in memory.parameters() if p.requires_grad]
+    assert all(gradient is not None for gradient in found)
+    assert len({gradient.data_ptr() for gradient in found}) == len(found)
+
+
 def test_from_the_command_line_around_a_folder_of_transformers(tmp_path):
     """Warm start, then both stages of GRPO, on a file of questions."""
     vlm = janus_folder(tmp_path / "vlm")

@@ -24,7 +24,7 @@ class Line(nn.Module):
         self.drop = nn.Dropout(0.2)
 
     def forward(self, x, y):
-        loss = (self.a(self.drop(x)) - y).square().mean()
+        loss = (nn.functional.linear(self.drop(x), self.a.weight.float(), self.a.bias) - y).square().mean()
         return {"loss": loss, "error": loss.detach().sqrt()}
 
 
@@ -38,9 +38,12 @@ def plan(steps: int, seed: int = 3) -> BatchPlan:
     return BatchPlan(examples, collate, batch=4, steps=steps, seed=seed, lengths=[i % 7 for i in range(40)])
 
 
-def trained(out: Path, steps: int, stop_at: int | None = None, save_minutes: float = 3.0, **settings) -> nn.Module:
+def trained(
+    out: Path, steps: int, stop_at: int | None = None, save_minutes: float = 3.0, half: bool = False, **settings
+) -> nn.Module:
     torch.manual_seed(1)
     model = Line()
+    model.a.weight.data = model.a.weight.data.to(torch.bfloat16 if half else torch.float32)
     run = Run(out, steps, learning_rate=0.05, batch=4, seed=1, log_every=2, save_minutes=save_minutes, **settings)
     if stop_at is None:
         fit(model, plan(steps), run)
@@ -64,7 +67,11 @@ def trained(out: Path, steps: int, stop_at: int | None = None, save_minutes: flo
     return model
 
 
-@pytest.mark.parametrize("settings", [{}, {"matrices": r"a\.weight"}, {"workers": 1}], ids=["adamw", "muon", "workers"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"matrices": r"a\.weight"}, {"workers": 1}, {"half": True}],
+    ids=["adamw", "muon", "workers", "half precision"],
+)
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, settings):
     whole = trained(tmp_path / "whole", 16, **settings)
     trained(tmp_path / "parts", 16, stop_at=7, **settings)
@@ -131,7 +138,7 @@ def run_script(folder: Path, out: Path, *launcher: str, kill_at: int = 0) -> sub
 
 
 def test_two_processes_train_one_model(tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29631"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = run_script(tmp_path, tmp_path / "run", *launcher)
     assert done.returncode == 0, done.stderr[-2000:]
     weights = [line.split()[-1] for line in done.stdout.splitlines() if "weight" in line]
@@ -156,3 +163,47 @@ def test_the_log_has_parts_of_the_batches_that_have_them(tmp_path, monkeypatch, 
     )
     fit(Line(), plan(4), Run(tmp_path, 4, batch=4, log_every=4))
     assert "error 2 " in capsys.readouterr().out
+
+
+def test_muon_is_not_for_half_precision(tmp_path):
+    with pytest.raises(ValueError, match="load the model in float32"):
+        trained(tmp_path, 2, half=True, matrices=r"a\.weight")
+
+
+class Whatever(Line):
+    """A model that takes whatever the batch has."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Identity()
+
+    def forward(self, **batch):
+        return super().forward(batch["x"], batch["y"])
+
+
+def test_accumulated_batches_count_as_their_mean(tmp_path, capsys):
+    torch.manual_seed(1)
+    model = Whatever()
+    before, batches = model.a.weight.detach().clone(), plan(4)
+    losses = [float(model(**batches[index])["loss"].detach()) for index in range(4)]
+    fit(model, batches, Run(tmp_path, 1, learning_rate=1e-9, warmup=0.0, batch=4, log_every=1, accumulate=4))
+    shown = float(capsys.readouterr().out.split("loss ")[1].split()[0])
+    assert shown == pytest.approx(sum(losses) / 4, rel=1e-3)
+    assert torch.allclose(model.a.weight, before, atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path, monkeypatch):
+    original, calls = Line.forward, []
+
+    def forward(self, x, y):
+        calls.append(1)
+        return original(self, x, y * (float("nan") if len(calls) == 3 else 1.0))
+
+    monkeypatch.setattr(Line, "forward", forward)
+    with pytest.raises(FloatingPointError, match="the loss of step 3 is nan"):
+        fit(Line(), plan(6), Run(tmp_path, 6, batch=4))
+
+
+def test_a_short_run_says_its_loss(tmp_path, capsys):
+    fit(Line(), plan(3), Run(tmp_path, 3, batch=4, log_every=50))
+    assert "step 3/3  loss" in capsys.readouterr().out

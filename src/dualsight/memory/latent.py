@@ -92,7 +92,10 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Float[Tensor, "n C"], floor: float = 1e-3) -> None:
-        """ZCA: ``Z = U (max(lambda, 0) + floor * max lambda)^-1/2 U^T`` of the covariance of ``x``."""
+        """ZCA: ``Z = U (max(lambda, 0) + floor * max lambda)^-1/2 U^T`` of the covariance of ``x``; of none it stays
+        what it is."""
+        if not len(x):
+            return
         mean = x.double().mean(0)
         centred = x.double() - mean
         values, vectors = torch.linalg.eigh(centred.T @ centred / len(x))

@@ -22,6 +22,7 @@ from dualsight.inference.talk_vlm import PolicyConfig, lay_out, load_policy, pre
 from dualsight.models.vismem import delimiters_of
 from dualsight.pictures import open_picture
 from dualsight.train.sft import Encode
+from dualsight.train.trainer import training_device
 from dualsight.types import IMAGE_MARK, Conversation, Examples
 
 
@@ -64,7 +65,8 @@ def chat_task(folder: Path, data: Path, reward: str, *others: Path) -> tuple[Tas
     """
     judge = function_of(reward, "reward", REWARDS)
     try:
-        vlm = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
+        vlm: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
+        vlm.to(training_device())
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder} holds no VLM with its processor: {str(error).splitlines()[0]}") from error

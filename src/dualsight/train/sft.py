@@ -29,8 +29,8 @@ from dualsight.data.rewards import Row
 from dualsight.memory.vlms import TEXT_INPUTS, together
 from dualsight.models.janus_core import IGNORE
 from dualsight.models.vismem import KINDS, Kind, VisMem, ends_of
-from dualsight.train.distillation import leaning, lesson_loss
-from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process
+from dualsight.train.distillation import Leaning, leaning, lesson_loss
+from dualsight.train.trainer import BatchPlan, Run, fit, is_main_process, training_device
 from dualsight.types import Examples
 
 Encode = Callable[[str], list[int]]
@@ -42,7 +42,7 @@ class Sequences(Dataset):
 
     Every row calls a memory at the first place that the memory's rules allow, behind the prompt as a rule, all of one
     kind: the builder's queries are centred by their batch. At each later one there is another with probability
-    ``share``.
+    ``share``. A row without an image has nothing for a short memory to look at and calls long ones.
 
     Args:
         rows: prompts with their ``answer`` (``train.prompts.ChatPrompts``).
@@ -93,8 +93,11 @@ class Sequences(Dataset):
         rows = [self.rows[number] for number in numbers]
         pad = self.memory.vlm.generation_config.pad_token_id or 0
         inputs = together([row["inputs"] for row in rows], pad)
-        last = inputs["input_ids"][:, -1].tolist()
-        laid = [self._laid(row, token, rng, first) for row, token in zip(rows, last, strict=True)]
+        last, sees = inputs["input_ids"][:, -1].tolist(), self.memory.parts.shows(inputs["input_ids"]).any(1).tolist()
+        laid = [
+            self._laid(row, token, rng, first, KINDS if shows else ("long",))
+            for row, token, shows in zip(rows, last, sees, strict=True)
+        ]
         prompt, behind = inputs["input_ids"].shape[1], max(len(ids) for ids, _ in laid)
         said = torch.full((len(rows), behind), pad)
         there, labels = torch.zeros_like(said), torch.full((len(rows), prompt + behind), IGNORE)
@@ -110,7 +113,9 @@ class Sequences(Dataset):
         vision = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
         return text | vision | {"labels": labels, "prompt": torch.tensor(prompt)}
 
-    def _laid(self, row: Row, last: int, rng: np.random.Generator, first: Kind | None) -> tuple[list[int], list[bool]]:
+    def _laid(
+        self, row: Row, last: int, rng: np.random.Generator, first: Kind | None, possible: Sequence[Kind]
+    ) -> tuple[list[int], list[bool]]:
         """An answer with its memories, and which of its tokens are learnt."""
         memory, words = self.memory, [*self.encode(row["answer"]), *self.end]
         before = [last, *words[:-1]]
@@ -123,8 +128,14 @@ class Sequences(Dataset):
             )
         if first is None:
             return words, [True] * len(words)
+        if not any(kind in possible for kind in self.kinds):
+            raise ValueError(
+                f"{row['prompt']!r} shows no image, and a short memory looks at one: leave such rows out, or train "
+                "long memories, too"
+            )
         others = [place for place in places[1:] if rng.random() < self.share][: memory.config.max_invocations - 1]
         calls = {places[0]: first} | {place: self._drawn(rng) for place in others}
+        calls = {place: kind if kind in possible else "long" for place, kind in calls.items()}
         ids, learnt = [], []
         for place, token in enumerate(words):
             written = memory.written(calls[place]) if place in calls else []
@@ -167,14 +178,17 @@ class MemorySft(nn.Module):
             logits = memory.score(*inputs, latents=formed, looks=looks, **vision)
         measured = measure(logits, labels)
         measured["loss"] = measured["loss"] + untouched(memory)
-        if looks:
+        sees = memory.parts.shows(input_ids).any(1).nonzero()[:, 0].tolist()
+        if looks and sees:  # whoever sees an image was given memories of one kind first
             first: dict[int, tuple[Tensor, Tensor]] = {}
             for (rows, latents), look in zip(formed, looks, strict=True):
                 for row, *found in zip(rows, look, latents, strict=True):
                     first.setdefault(row, (found[0], found[1]))
-            look, latents = (torch.stack([first[row][of] for row in range(len(input_ids))]) for of in (0, 1))
+            look, latents = (torch.stack([first[row][of] for row in sees]) for of in (0, 1))
             leant = leaning(memory, **without_memories(memory, input_ids, attention_mask, labels, vision))
-            kind = memory.tokens.kind(int(input_ids[memory.tokens.calls(input_ids)][0]))
+            leant = Leaning(*(of[sees] for of in leant))
+            called = input_ids[sees[0]]
+            kind = memory.tokens.kind(int(called[memory.tokens.calls(called)][0]))
             measured["loss"] = measured["loss"] + lesson_loss(memory, kind, look, latents, leant)
         return measured
 
@@ -210,8 +224,11 @@ def without_memories(
 
 
 def untouched(memory: VisMem) -> Float[Tensor, ""]:
-    """Nothing, of all parameters: a batch calls one kind, and processes that share gradients must have the same."""
-    return sum((p.sum() for p in memory.parameters() if p.requires_grad), torch.zeros(())) * 0.0
+    """Nothing, of all parameters: a batch calls one kind, and processes that share gradients must have the same.
+
+    Each is multiplied by itself: the sum of a number is that number, and its gradient would be the one tensor that all
+    of them share, in which accumulating or averaging over processes then mixes them."""
+    return sum(((p * 0.0).sum() for p in memory.parameters() if p.requires_grad), torch.zeros(()))
 
 
 def memory_run(out: Path, steps: int, **changes: Any) -> Run:
@@ -238,9 +255,23 @@ def warm_start(
         BadData: a row that is no question with an answer.
     """
     plan = Sequences(memory, rows, encode, run.batch, run.steps, run.seed, kinds, share, lesson)
-    lone = [Sequences(memory, rows, encode, run.batch, 4, run.seed + 1, (kind,), 0.0) for kind in kinds]
-    seen = plan.batch(range(min(len(rows), 32)), np.random.default_rng(run.seed), None)
-    return train(memory, MemorySft(memory), plan, (of[index] for of in lone for index in range(4)), seen, run, further)
+    lone = Sequences(memory, rows, encode, run.batch, 4, run.seed + 1, kinds, 0.0)
+    rng = np.random.default_rng(run.seed + 1)
+    examples = (lone.batch(lone.numbers[index]["rows"], rng, kind) for kind in kinds for index in range(4))
+    seen = plan.batch(_telling(memory, rows), np.random.default_rng(run.seed), None)
+    return train(memory, MemorySft(memory), plan, examples, seen, run, further)
+
+
+def _telling(memory: VisMem, rows: Examples, wanted: int = 32, looked_at: int = 256) -> list[int]:
+    """The first rows that show an image, filled up with others: what whitening is fitted to."""
+    seeing: list[int] = []
+    others: list[int] = []
+    for number in range(min(len(rows), looked_at)):
+        shows = bool(memory.parts.shows(rows[number]["inputs"]["input_ids"].to(memory.vlm.device)).any())
+        (seeing if shows else others).append(number)
+        if len(seeing) == wanted:
+            break
+    return sorted([*seeing, *others][:wanted])
 
 
 def train(
@@ -261,6 +292,8 @@ def train(
         seen: a batch without memories.
         further: the memory has been trained before, with its own whitening.
     """
+    memory.vlm.to(training_device())
+    memory.to(training_device())
     if not further:
         read = inputs_of(seen, memory.vlm.device)
         memory.fit_whitening(**read)
@@ -284,16 +317,17 @@ def fit_constant(memory: VisMem, examples: Iterable[Mapping[str, Any]]) -> None:
     """The mean of what is formed, of each kind: what the mode ``constant`` puts in the place of memory.
 
     Args:
-        examples: batches whose memories are of one kind each.
+        examples: batches in which all memories of a row are of one kind.
     """
     found: dict[Kind, list[Tensor]] = {kind: [] for kind in KINDS}
     for batch in examples:
         ids, prompt = batch["input_ids"], int(batch["prompt"])
-        called: Bool[Tensor, "B T"] = memory.tokens.calls(ids[:, prompt:])
-        kind = memory.tokens.kind(int(ids[:, prompt:][called][0]))
+        called: Bool[Tensor, "B L"] = memory.tokens.calls(ids)
         formed = Formed()
         memory.score(**inputs_of(batch, memory.vlm.device), prompt=prompt, latents=formed)
-        found[kind] += [latents.mean(0) for _, latents in formed]
+        for rows, latents in formed:
+            kind = memory.tokens.kind(int(ids[rows[0]][called[rows[0]]][0]))
+            found[kind].append(latents.mean(0))
     for kind, means in found.items():
         if means:
             memory.constant[kind].copy_(torch.stack(means).mean(0))

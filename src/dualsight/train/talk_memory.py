@@ -27,7 +27,7 @@ from dualsight.models.vismem import KINDS, Kind, VisMem, VisMemConfig
 from dualsight.train.distillation import LESSON, leaning, lesson_loss
 from dualsight.train.lora import add_lora, merge_lora
 from dualsight.train.sft import Formed, measure, train, untouched
-from dualsight.train.trainer import Run, batches_of, fit, is_main_process
+from dualsight.train.trainer import Run, batches_of, fit, is_main_process, training_device
 
 LONE = 0.5
 """Until which share of its steps memories are lone."""
@@ -256,6 +256,7 @@ def soft_prompt(policy: Path, config: VisMemConfig, run: Run, views: Path | None
         nn.init.normal_(latents, std=size)
     plan = MemoryTalks(of_policy, memory, run.batch, batches_of(run.steps), run.seed)
     memory.fit_rows(torch.tensor([of_policy.image]))
+    vlm.to(training_device())
     fit(SoftPromptTraining(memory), plan, run)
     if is_main_process():
         save_memory(memory, run.out)

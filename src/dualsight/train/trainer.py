@@ -29,6 +29,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from dualsight.train.masters import MasterAdamW
 from dualsight.train.muon import muon
 from dualsight.types import Examples
 
@@ -155,6 +156,7 @@ class Progress(TrainerCallback):
         self.first_step = state.global_step
 
     def on_step_end(self, args, state, control, **kwargs):
+        control.should_log |= state.global_step == state.max_steps  # a short run says something, too
         due = state.is_world_process_zero and time.monotonic() - self.saved > 60 * self.run.save_minutes
         asked = torch.tensor([due, self.stopping], dtype=torch.uint8)
         if dist.is_initialized():  # saving is a collective act: all follow the clock of the first, and whoever stops
@@ -185,10 +187,18 @@ class _Trainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        # What takes **batch looks to transformers as if it divided its loss by the number of accumulated batches.
+        self.model_accepts_loss_kwargs = False
         self._parts: dict[str, list[float]] = {}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         outputs = model(**inputs)
+        if not (loss := outputs["loss"].detach()).isfinite():
+            raise FloatingPointError(
+                f"the loss of step {self.state.global_step + 1} is {float(loss)}: nothing is written. Look at the data "
+                "of that step, or lower the learning rate; the same command goes on from the last checkpoint in "
+                f"{self.args.output_dir}, if there is one"
+            )
         for name, value in outputs.items():
             if name != "loss" and torch.is_tensor(value) and value.ndim == 0 and not value.isnan():
                 self._parts.setdefault(name, []).append(float(value.detach()))
@@ -206,7 +216,8 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
     An item of ``plan`` is a whole batch.
 
     Ctrl-C and SIGTERM save a checkpoint first, then raise KeyboardInterrupt. RuntimeError is raised when the
-    launcher's world size and accelerate's disagree (each process would silently train a copy of its own).
+    launcher's world size and accelerate's disagree (each process would silently train a copy of its own), and
+    FloatingPointError when the loss is no number.
     """
     arguments = TrainingArguments(
         output_dir=str(run.out),
@@ -235,6 +246,8 @@ def fit(model: nn.Module, plan: Dataset, run: Run, callbacks: Sequence[TrainerCa
         dataloader_num_workers=run.workers,
         ddp_find_unused_parameters=False,
     )
+    if not is_sharded():
+        model.to(arguments.device)  # before an optimiser looks at it
     progress = Progress(run)
     trainer = _Trainer(
         model=model,
@@ -301,13 +314,28 @@ def _make_whole(trainer: Trainer, model: nn.Module) -> None:
 
 def _optimiser(model: nn.Module, run: Run) -> torch.optim.Optimizer | None:
     """None: transformers' own AdamW."""
-    if not run.matrices:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    half = any(parameter.element_size() < 4 for parameter in trained)
+    if not run.matrices and not half:
         return None
+    if half and is_sharded():
+        raise ValueError("weights of half precision are not sharded here: load the model in float32")
+    if not run.matrices:
+        return MasterAdamW(trained, run.learning_rate, run.weight_decay, betas=run.betas)
+    if half:
+        raise ValueError("Muon takes its steps in the precision of the weights: load the model in float32")
     named = [(name, p) for name, p in model.named_parameters() if re.search(run.matrices, name) and p.ndim > 1]
     matrices = [parameter for _, parameter in named if parameter.requires_grad]
     if not matrices:
         raise ValueError(f"no weight matrix that is trained has a name like {run.matrices!r}")
     return muon(model, run.learning_rate, run.weight_decay, matrices, torch.bfloat16 if run.bf16 else torch.float32)
+
+
+def training_device() -> torch.device:
+    """Where `fit` trains: this process' GPU, if there is any."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def is_main_process() -> bool:

@@ -196,7 +196,7 @@ class Policy(nn.Module):
         with torch.no_grad():
             entropy = torch.special.entr(logits.softmax(-1)).sum(-1)
         # Where no memory was called nothing leads to it, but a backward pass, and that of other processes, wants a way.
-        connected = 0.0 * torch.stack([parameter.sum() for parameter in learner.trained.values()]).sum()
+        connected = torch.stack([(parameter * 0.0).sum() for parameter in learner.trained.values()]).sum()
         return Scored(torch.where(learner.counted(input_ids, prompt), chosen, 0.0) + connected, entropy)
 
 
