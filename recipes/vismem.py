@@ -50,7 +50,7 @@ RECIPES = {
             "--size full --batch 32 --steps 800 --learning-rate 0.001 --interleaved 0.5",
         ),
         "--batch 24 --steps 2200",
-        "--batch 4 --steps 150 --learning-rate 0.008 --cost 0.05 --answer 16",
+        "--batch 4 --steps 400 --learning-rate 0.008 --cost 0.05 --answer 16",
         1024,
     ),
 }

@@ -30,7 +30,7 @@ def shorten(patch):
 def played(tmp_path_factory):
     """A small policy is asked for colours only."""
     folder = tmp_path_factory.mktemp("study")
-    run_ = partial(run, folder, (0,), "small", policy_steps=2, steps=1, reward_steps=1)
+    run_ = partial(run, folder, (0,), "small", policy_steps=2, steps=1, reward_steps=1, call_steps=1)
     with pytest.MonkeyPatch.context() as patch:
         shorten(patch)
         return folder, run_, run_(talks=2)

@@ -269,7 +269,7 @@ def study(
     seeds = seeds or [0, 1, 2][: 3 if name in ("memory", "janus-memory", "answers") else 2]
     if name == "memory":
         size = size or "full"
-        steps = (max(1, round(scale * number)) for number in (steps_of(SIZES[size]), 800, 60))
+        steps = (max(1, round(scale * number)) for number in (steps_of(SIZES[size]), 800, 60, 150))
         memory.run(out, seeds, size, policy, interleaved, *steps, talks, data, bf16, without or ())
     elif name == "forgetting":
         if size == "house":

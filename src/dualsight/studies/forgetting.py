@@ -62,7 +62,7 @@ class Budget:
     policy_steps: int = 1200
     steps: int = 300
     """Of each lesson."""
-    reward_steps: int = 60
+    reward_steps: int = 150
     """Of the memory after all lessons: when it is to be called."""
     talks: int = 256
     """Of each test."""

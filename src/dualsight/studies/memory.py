@@ -185,6 +185,7 @@ def run(
     policy_steps: int | None = None,
     steps: int = 800,
     reward_steps: int = 60,
+    call_steps: int = 150,
     talks: int = 256,
     data: Path | None = None,
     bf16: bool = False,
@@ -197,7 +198,9 @@ def run(
         interleaved: of the policy's pre-training (see `pretrain_policy`); 0 never shows it an image amid a text.
         policy_steps: as many as a policy of this size needs by default.
         steps: of each warm start, and of whatever else learns from the same talks.
-        reward_steps: of each stage of GRPO.
+        reward_steps: of stage I of GRPO, what is formed.
+        call_steps: of stage II, when it is called. It needs more of them: every name has to be met often enough for
+            what says <short> to be told apart from all that leads to no call.
         talks: of each arm and seed.
         data: pictures of houses to learn from (``dualsight data views``), for a policy that talks about these.
         bf16: of all that is not trained by rewards.
@@ -212,7 +215,9 @@ def run(
         ValueError: the policy talks about houses and there are no pictures, or about grids and there are.
     """
     _with_pictures(load_policy(policy)[1] if policy else SIZES[size], data)  # before anything is written
-    settings: dict[str, Any] = {"steps": steps, "reward_steps": reward_steps, "talks": talks, "bf16": bf16}
+    settings: dict[str, Any] = {
+        "steps": steps, "reward_steps": reward_steps, "call_steps": call_steps, "talks": talks, "bf16": bf16,
+    }  # fmt: skip
     if data:
         settings["data"] = sha256(*shards_in(data, "views"))
     policy_steps = policy_steps or steps_of(SIZES[size])
@@ -224,7 +229,8 @@ def run(
     curves: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
         folder = out / f"seed{seed}"
-        folders = _learn(policy, folder, steps, reward_steps, seed, data, bf16, without)
+        rewards = {"memory": reward_steps, "invocation": call_steps}
+        folders = _learn(policy, folder, steps, rewards, seed, data, bf16, without)
         views = _test_views(folder / "views", seed, config)
         for arm in (name for name, arm in ARMS.items() if arm.who not in without):
             path = folder / f"{arm.replace(' ', '-')}.json"
@@ -302,13 +308,17 @@ def _learn(
     policy: Path,
     out: Path,
     steps: int,
-    reward_steps: int,
+    rewards: Mapping[str, int],
     seed: int,
     data: Path | None,
     bf16: bool,
     without: Sequence[Baseline],
 ) -> dict[str, Path]:
-    """All that learns, from the same talks in as many steps: where each is, and the policy."""
+    """All that learns, from the same talks in as many steps: where each is, and the policy.
+
+    Args:
+        rewards: steps of each stage of GRPO.
+    """
     settings = partial(memory_run, steps=steps, bf16=bf16, seed=seed)
     found = {"policy": policy, "warm": out / "memory", "former": out / "former", "soft": out / "soft-prompt"}
     found |= {who: out / who for who in TUNED}
@@ -327,7 +337,7 @@ def _learn(
             tune(policy, settings(found[who], learning_rate=rate), (), rank, data)
     memory = found["warm"]
     for stage, _, _ in STAGES:
-        found[stage] = memory = reward(policy, memory, out / f"stage-{stage}", stage, reward_steps, seed, data)
+        found[stage] = memory = reward(policy, memory, out / f"stage-{stage}", stage, rewards[stage], seed, data)
     return found
 
 
