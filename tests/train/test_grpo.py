@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dualsight.checkpoints.vismem import load_memory
+from dualsight.checkpoints.weights import CheckpointError
 from dualsight.data.files import Log, read_lines
 from dualsight.models.vismem import Grammar, Mode, VisMem, VisMemConfig
 from dualsight.train.grpo import (
@@ -455,6 +456,54 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     assert len({line["beta"] for line in read_lines(tmp_path / "whole" / "metrics.jsonl")}) > 1, "steered"
     written = load_memory(tiny_vlm("internvl", num_hidden_layers=2), tmp_path / "parts").state_dict()
     assert all(torch.equal(written[name], whole[name]) for name in whole)
+
+
+def test_a_checkpoint_of_another_memory_is_refused(tmp_path):
+    """What a stage does not train is not in it, and would change in the middle of a run."""
+    config = replace(TINY, stage="invocation")
+    train(quick(), [row_of(quick())], small_words, decode, config, run(tmp_path, 1))
+    other = quick()
+    with torch.no_grad():
+        other.builder.start.add_(0.1)
+    with pytest.raises(CheckpointError, match="what this stage does not train differs"):
+        train(other, [row_of(other)], small_words, decode, config, run(tmp_path, 2))
+    train(quick(), [row_of(quick())], small_words, decode, config, run(tmp_path, 2))
+    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), None, "right"])
+def test_a_reward_that_is_no_number_is_named(score):
+    def odd(prompt, answer, row):
+        return score
+
+    memory = quick()
+    learner = Learner(memory, TINY, odd, decode)
+    with pytest.raises(ValueError, match=r"the reward odd gave .* in answer to '\?': expected a finite number"):
+        learner.roll_out(row_of(memory), 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"wide_share": 1.5}, "each is a share"),
+        ({"share": -1.0}, "each is a share"),
+        ({"wide_after": float("nan")}, "each is a share"),
+        ({"temperature": 0.0}, "a temperature above 0"),
+        ({"cost": -0.1}, "none of them is below 0"),
+        ({"sigma": 0.0}, "a spread above 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_at_once(settings, message):
+    with pytest.raises(ValueError, match=message):
+        GRPO(**settings)
+
+
+def test_an_answer_needs_room_for_a_memory():
+    memory = quick()
+    learner_of(memory, stage="invocation", answer=4)
+    for stage, answer in (("invocation", 3), ("memory", 4)):
+        with pytest.raises(ValueError, match=f"answer={answer} tokens have no room for a memory"):
+            learner_of(memory, stage=stage, answer=answer)
 
 
 def test_a_checkpoint_of_the_other_stage_is_refused(tmp_path):

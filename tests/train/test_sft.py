@@ -246,3 +246,18 @@ def test_from_the_command_line_around_a_folder_of_transformers(tmp_path):
          "--group=2", "--answer=8"]
     )  # fmt: skip
     assert (tmp_path / "memory" / "metrics.jsonl").exists()
+
+
+def test_a_new_memory_follows_from_the_seed_and_is_not_taught_when_it_is_called(tmp_path, monkeypatch):
+    vlm = janus_folder(tmp_path / "vlm")
+    (tmp_path / "data.jsonl").write_text(json.dumps({"question": "w7", "answer": "w9"}) + "\n")
+    made = []
+    monkeypatch.setattr("dualsight.train.grpo.train", lambda memory, *_: made.append(memory.state_dict()))
+    given = ["train", "grpo", f"--vlm={vlm}", f"--data={tmp_path / 'data.jsonl'}", f"--out={tmp_path / 'out'}"]
+    for seed in (7, 7, 8):
+        main([*given, "--stage=memory", f"--seed={seed}"])
+    same, other = ([torch.equal(made[0][name], made[which][name]) for name in made[0]] for which in (1, 2))
+    assert all(same) and not all(other)
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "--stage=invocation"])
+    assert ended.value.code == 2

@@ -81,7 +81,7 @@ def memory(
         kinds: which memories are trained.
         queries: K; 4 around a policy, 8 around others.
         short: latents of a short memory; 4, 8.
-        long: latents of a long one; 8, 16.
+        long: latents of a long one; 6, 16.
         width: of the query builder; 64, 512.
         steps: of the optimiser.
         batch: talks or answers per step and process; 48, 8.
@@ -160,7 +160,7 @@ def grpo(
         vlm: a folder with a VLM of transformers, or an output of `train policy`; it stays frozen.
         out: checkpoints, metrics.jsonl, and the memory at the end. The same command resumes.
         stage: memory trains what is formed, invocation when it is called.
-        memory: the one to begin with, of `train memory` or of this command; without it a new one.
+        memory: the one to begin with, of `train memory` or of this command; without it a new one, in stage memory.
         data: lines of JSON with question, answer and image (or whole conversations). A policy needs none, or, where it
             talks about houses, the folder of `data views`.
         reward: exact, numeric, choice, or module:function on the Python path.
@@ -182,15 +182,20 @@ def grpo(
         target_kl: nats per token that beta is steered to; 0 keeps it (the paper: 0.03 and 0.05).
         seed: of prompts and answers.
     """
+    import torch
+
     from dualsight.checkpoints.vismem import load_memory
     from dualsight.models.vismem import VisMem
     from dualsight.train.grpo import GRPO, run_of, train
     from dualsight.train.prompts import task_of
 
+    if stage == "invocation" and not memory:
+        raise ValueError("stage invocation learns when to call a memory that is worth it: say which, --memory DIR")
     task = task_of(vlm, data, reward, seed)
     if memory:
         trained = load_memory(task.vlm, memory)
     else:
+        torch.manual_seed(seed)
         trained = VisMem(task.vlm, task.delimiters)
     config = GRPO(
         stage, group, min(4, group), answer=answer, temperature=temperature, share=share, wide_after=wide_after,

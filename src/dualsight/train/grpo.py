@@ -33,6 +33,7 @@ draws what it would have drawn, and however many processes share the prompts of 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -54,12 +55,12 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.trainer_utils import get_last_checkpoint
 
 from dualsight.checkpoints.vismem import save_memory
-from dualsight.checkpoints.weights import WeightFiles, check_names
+from dualsight.checkpoints.weights import CheckpointError, WeightFiles, check_names
 from dualsight.data.files import Log, read_lines, write_json, write_lines
 from dualsight.data.rewards import Decode, Reward, Row
 from dualsight.memory.vlms import TEXT_INPUTS
 from dualsight.models.vismem import KINDS, Invocation, Latents, VisMem, ends_of
-from dualsight.train.trainer import Progress, Run, console
+from dualsight.train.trainer import Progress, Run, console, training_device
 from dualsight.types import Examples
 
 PARTS = {"memory": ("builder", "relook", "short", "long"), "invocation": ("tokens",)}
@@ -105,6 +106,16 @@ class GRPO:
     """Answers that are scored at a time."""
 
     def __post_init__(self):
+        shares = {name: getattr(self, name) for name in ("share", "wide_after", "wide_share")}
+        if wrong := {name: share for name, share in shares.items() if not 0 <= share <= 1}:
+            raise ValueError(f"{wrong}: each is a share, from 0 to 1")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature={self.temperature}: answers are sampled, with a temperature above 0")
+        weights = {name: getattr(self, name) for name in ("alpha", "cost", "beta", "clip", "target_kl")}
+        if wrong := {name: weight for name, weight in weights.items() if not weight >= 0}:
+            raise ValueError(f"{wrong}: none of them is below 0")
+        if not self.sigma > 0:
+            raise ValueError(f"sigma={self.sigma}: Gaussian latents need a spread above 0")
         if self.stage == "invocation" and self.latents == "gaussian":
             raise ValueError("Gaussian latents are for the stage that trains them: stage='memory'")
         if min(self.group, self.base_group, self.rows, self.iterations) < 1:
@@ -278,7 +289,7 @@ class Learner:
     """A memory in one stage of its training: makes answers, and the loss of answers.
 
     Raises:
-        ValueError: the VLM is not frozen.
+        ValueError: the VLM is not frozen, or its answers have no room for a memory.
     """
 
     def __init__(self, memory: VisMem, config: GRPO, reward: Reward, decode: Decode):
@@ -287,6 +298,12 @@ class Learner:
         """Of now."""
         if any(parameter.requires_grad for parameter in memory.vlm.parameters()):
             raise ValueError("the VLM is frozen in both stages: vlm.requires_grad_(False)")
+        behind = config.stage == "memory"  # a token that is learnt from
+        if config.answer < (needed := min(len(memory.written(kind)) for kind in KINDS) + behind):
+            raise ValueError(
+                f"answer={config.answer} tokens have no room for a memory{' and a word behind it' * behind}, which "
+                f"take at least {needed}"
+            )
         memory.requires_grad_(False)
         self.trained = {
             name: parameter
@@ -299,6 +316,8 @@ class Learner:
         table: Tensor = memory.vlm.get_input_embeddings().weight
         self.spread = config.sigma * float(table.detach().float().pow(2).mean().sqrt())
         self.ends = ends_of(memory.vlm)
+        self.frozen = _digest(memory, self.trained)
+        """Which memory a checkpoint goes on with."""
 
     @contextmanager
     def as_reference(self) -> Generator[None]:
@@ -380,7 +399,19 @@ class Learner:
         return torch.isin(ids, torch.tensor(which, dtype=ids.dtype, device=ids.device))
 
     def _scores(self, row: Row, said: Tensor) -> Tensor:
-        return torch.tensor([self.reward(row["prompt"], text, row) for text in self.texts(said)], dtype=torch.float64)
+        return torch.tensor([self._score(row, text) for text in self.texts(said)], dtype=torch.float64)
+
+    def _score(self, row: Row, text: str) -> float:
+        score: Any = self.reward(row["prompt"], text, row)
+        try:
+            if math.isfinite(number := float(score)):
+                return number
+        except (TypeError, ValueError):
+            pass
+        raise ValueError(
+            f"the reward {getattr(self.reward, '__name__', self.reward)} gave {score!r} for {text!r} in answer to "
+            f"{row['prompt']!r}: expected a finite number"
+        )
 
     def _inputs(self, row: Row) -> dict[str, Tensor]:
         if missing := [name for name in ("inputs", "prompt") if name not in row]:
@@ -570,7 +601,7 @@ def train(memory: VisMem, rows: Examples, reward: Reward, decode: Decode, config
         rows: see `Row`.
 
     Raises:
-        ValueError: there are no rows, or ``run`` asks for what this loop does not do.
+        ValueError: there are no rows, ``run`` asks for what this loop does not do, or a reward is no finite number.
         KeyboardInterrupt: Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
         CheckpointError: the checkpoint is of another memory or stage.
     """
@@ -579,6 +610,8 @@ def train(memory: VisMem, rows: Examples, reward: Reward, decode: Decode, config
                          "leave matrices, bf16 and report_to of Run as they are")  # fmt: skip
     if not len(rows):
         raise ValueError("no prompts to train on")
+    memory.vlm.to(training_device())
+    memory.to(training_device())
     with _processes(memory):
         learner = Learner(memory, config, reward, decode)
         optimiser = Optimiser(learner, run)
@@ -663,7 +696,7 @@ def _save(learner: Learner, optimiser: Optimiser, out: Path, step: int) -> None:
         {name: tensor.cpu().contiguous() for name, tensor in _weights(learner, optimiser).items()}, partial / WEIGHTS
     )
     torch.save(optimiser.adam.state_dict(), partial / ADAM)
-    write_json(partial / STATE, {"step": step, "beta": learner.beta})
+    write_json(partial / STATE, {"step": step, "beta": learner.beta, "frozen": learner.frozen})
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
     for old in out.glob("checkpoint-*"):
@@ -678,14 +711,19 @@ def _resume(learner: Learner, optimiser: Optimiser, out: Path) -> int:
     if last is None:
         return 0
     console.print(f"resuming {last}")
+    state = json.loads((Path(last) / STATE).read_text())
     files, weights = WeightFiles(Path(last) / WEIGHTS), _weights(learner, optimiser)
     check_names(files.shapes, {name: tuple(tensor.shape) for name, tensor in weights.items()}, last)
+    if state.get("frozen", learner.frozen) != learner.frozen:
+        raise CheckpointError(
+            f"{last} is of another memory: what this stage does not train differs. Begin with the memory that it began "
+            "with, or write elsewhere"
+        )
     for name, tensor in files.read(weights).items():
         weights[name].copy_(tensor)
     device = learner.memory.vlm.device
     optimiser.adam.load_state_dict(torch.load(Path(last) / ADAM, map_location=device, weights_only=True))
     optimiser.publish()
-    state = json.loads((Path(last) / STATE).read_text())
     learner.beta = float(state.get("beta", learner.beta))  # checkpoints of before it could move have none
     return int(state["step"])
 
@@ -694,6 +732,16 @@ def _weights(learner: Learner, optimiser: Optimiser) -> dict[str, Tensor]:
     """What is trained, and what it was before."""
     was = {f"reference.{name}": tensor for name, tensor in learner.reference.items()}
     return {f"memory.{name}": tensor for name, tensor in optimiser.masters.items()} | was
+
+
+def _digest(memory: VisMem, trained: Mapping[str, Tensor]) -> str:
+    """Of what of a memory is not trained."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(memory.state_dict().items()):
+        if name not in trained:
+            whole.update(name.encode())
+            whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
